@@ -1,0 +1,143 @@
+//! Contexts: where computing happens.
+
+use super::{
+    Sized32, guard, hand_over, initialise, place, read_sized, required,
+    status::mnemo_error,
+    string, take_back,
+    tensor::{MNEMO_CPU, MNEMO_CUDA},
+};
+use crate::cpu::Cpu;
+use crate::engine::SharedEngine;
+use crate::error::Error;
+use std::ffi::c_char;
+use std::sync::Arc;
+
+/// A machine to compute on, with its own threads. Objects made from a context keep what they need of it: it may be
+/// released before they are.
+pub struct mnemo_context {
+    pub(super) engine: SharedEngine,
+}
+
+/// How a context computes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mnemo_context_options {
+    /// sizeof(mnemo_context_options).
+    pub struct_size: u32,
+    /// MNEMO_CPU (initially) or MNEMO_CUDA.
+    pub device_type: u32,
+    /// Which CUDA device; initially 0.
+    pub device_id: i32,
+    /// Threads of a CPU context; 0 (initially) means one per processor. They start with the first work that is worth it.
+    pub num_threads: u32,
+    /// Bytes that one data set may take; 0 (initially) means no limit.
+    pub memory_limit: u64,
+    /// Folder for compiled CUDA kernels, UTF-8, copied; NULL (initially) means the user's cache folder.
+    pub kernel_cache_dir: *const c_char,
+}
+
+// SAFETY: repr(C), size first, no padding, any bytes are valid.
+unsafe impl Sized32 for mnemo_context_options {
+    fn initial() -> Self {
+        Self {
+            struct_size: size_of::<Self>() as u32,
+            device_type: MNEMO_CPU,
+            device_id: 0,
+            num_threads: 0,
+            memory_limit: 0,
+            kernel_cache_dir: std::ptr::null(),
+        }
+    }
+}
+
+/// Fills `options` with its initial values; `size` is sizeof *options.
+///
+/// Threads: any. Errors: none; NULL is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_context_options_init(options: *mut mnemo_context_options, size: usize) {
+    // SAFETY: the caller's promises; so throughout this file.
+    unsafe { initialise(options, size) }
+}
+
+/// Makes a context into `out`. `options` may be NULL. Owned by the caller: mnemo_context_release.
+///
+/// After a fork the child may go on using its parent's CPU contexts: each process starts threads of its own.
+///
+/// Threads: any; one context may be used by many threads at once. Errors: MNEMO_E_INVALID, MNEMO_E_UNSUPPORTED,
+/// MNEMO_E_DEVICE if the device or its driver is not there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_context_create(
+    options: *const mnemo_context_options,
+    out: *mut *mut mnemo_context,
+    err: *mut mnemo_error,
+) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        guard(err, || {
+            let out = place(out)?;
+            let o = read_sized("options", options)?;
+            string("kernel_cache_dir", o.kernel_cache_dir)?;
+            match o.device_type {
+                MNEMO_CPU => {}
+                MNEMO_CUDA => {
+                    return Err(Error::Device("device_type is MNEMO_CUDA, but this build has no CUDA engine".into()));
+                }
+                other => {
+                    return Err(Error::invalid(format!(
+                        "device_type is {other}; it is MNEMO_CPU (1) or MNEMO_CUDA (2)"
+                    )));
+                }
+            }
+            let limit = (o.memory_limit > 0).then_some(o.memory_limit);
+            hand_over(out, mnemo_context { engine: Arc::new(Cpu::new(o.num_threads as usize, limit)?) });
+            Ok(())
+        })
+    }
+}
+
+/// Describes `context` as a JSON object with the members "backend", "instruction_set", "threads" and "device".
+///
+/// Writes it with its NUL to `json`, of `capacity` bytes, and the bytes that takes to `needed` (which may be NULL). With
+/// json = NULL and capacity = 0 it only tells `needed`.
+///
+/// Threads: any. Errors: MNEMO_E_INVALID; if `capacity` is too small `needed` is set all the same.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_context_describe(
+    context: *const mnemo_context,
+    json: *mut c_char,
+    capacity: usize,
+    needed: *mut usize,
+    err: *mut mnemo_error,
+) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        guard(err, || {
+            let text = required("context", context)?.engine.describe();
+            let bytes = text.len() + 1;
+            if json.is_null() && capacity > 0 {
+                return Err(Error::invalid(format!("json is NULL, but capacity is {capacity}")));
+            }
+            if let Some(needed) = needed.as_mut() {
+                *needed = bytes;
+            }
+            if json.is_null() {
+                return Ok(());
+            }
+            if capacity < bytes {
+                return Err(Error::invalid(format!("capacity is {capacity}; the description takes {bytes} bytes")));
+            }
+            std::ptr::copy_nonoverlapping(text.as_ptr(), json.cast(), text.len());
+            *json.add(text.len()) = 0;
+            Ok(())
+        })
+    }
+}
+
+/// Releases `context`; NULL is ignored.
+///
+/// Threads: any. Errors: none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_context_release(context: *mut mnemo_context) {
+    // SAFETY: as above.
+    unsafe { take_back(context) }
+}

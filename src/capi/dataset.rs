@@ -1,0 +1,236 @@
+//! Data sets: the training rows.
+
+use super::context::mnemo_context;
+use super::status::mnemo_error;
+use super::tensor::{MNEMO_BF16, MNEMO_F16, MNEMO_F32, MNEMO_F64, MNEMO_U8, input, mnemo_tensor, output};
+use super::{Sized32, guard, hand_over, initialise, place, read_sized, required, string, take_back, write_sized};
+use crate::dataset::{Dataset, Decoding};
+use crate::error::{Error, Result, try_vec};
+use crate::tensor::Dtype;
+use std::ffi::c_char;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Training rows, kept in their own element type, and their labels. Immutable; scores made from it keep it alive.
+pub struct mnemo_dataset {
+    pub(super) dataset: Arc<Dataset>,
+}
+
+/// How rows are read.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mnemo_dataset_options {
+    /// sizeof(mnemo_dataset_options).
+    pub struct_size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// value = scale * raw + shift, in float64; initially 1. For 8-bit images in [-1, 1]: scale = 1/127.5, shift = -1.
+    pub scale: f64,
+    /// Initially 0.
+    pub shift: f64,
+    /// mnemo_dataset_open only: a file of one integer per row (.npy or IDX, plain or gzip), UTF-8; initially NULL, no labels.
+    pub labels_path: *const c_char,
+}
+
+// SAFETY: repr(C), size first, no padding, any bytes are valid.
+unsafe impl Sized32 for mnemo_dataset_options {
+    fn initial() -> Self {
+        let struct_size = size_of::<Self>() as u32;
+        Self { struct_size, reserved: 0, scale: 1.0, shift: 0.0, labels_path: std::ptr::null() }
+    }
+}
+
+/// What a data set holds.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mnemo_dataset_info {
+    /// sizeof(mnemo_dataset_info), set by the caller.
+    pub struct_size: u32,
+    /// The element type of the stored rows, MNEMO_F32 …
+    pub dtype: u32,
+    /// Number of rows N.
+    pub rows: i64,
+    /// Dimension d of a row.
+    pub dim: i64,
+    /// Number of distinct labels; 0 if there are none.
+    pub labels: i64,
+}
+
+// SAFETY: repr(C), size first, no padding, any bytes are valid.
+unsafe impl Sized32 for mnemo_dataset_info {
+    fn initial() -> Self {
+        Self { struct_size: size_of::<Self>() as u32, dtype: 0, rows: 0, dim: 0, labels: 0 }
+    }
+}
+
+/// Fills `options` with its initial values; `size` is sizeof *options.
+///
+/// Threads: any. Errors: none; NULL is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_dataset_options_init(options: *mut mnemo_dataset_options, size: usize) {
+    // SAFETY: the caller's promises; so throughout this file.
+    unsafe { initialise(options, size) }
+}
+
+/// Fills `info` with zeros and its size; `size` is sizeof *info.
+///
+/// Threads: any. Errors: none; NULL is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_dataset_info_init(info: *mut mnemo_dataset_info, size: usize) {
+    // SAFETY: as above.
+    unsafe { initialise(info, size) }
+}
+
+/// Makes a data set of a copy of `rows` [N, d] (F32, F64, F16, BF16 or U8; at least one row and one column) into `out`.
+///
+/// `labels` is NULL or a vector of N integers (I64, I32 or U8). `options` may be NULL. Owned by the caller:
+/// mnemo_dataset_release.
+///
+/// Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_dataset_copy(
+    context: *const mnemo_context,
+    rows: *const mnemo_tensor,
+    labels: *const mnemo_tensor,
+    options: *const mnemo_dataset_options,
+    out: *mut *mut mnemo_dataset,
+    err: *mut mnemo_error,
+) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        guard(err, || {
+            let out = place(out)?;
+            let engine = required("context", context)?.engine.clone();
+            let (decoding, labels_path) = read_options(options)?;
+            if labels_path.is_some() {
+                return Err(Error::invalid("labels_path is set, but mnemo_dataset_copy takes labels as a tensor"));
+            }
+            let rows = input("rows", rows)?;
+            let labels = if labels.is_null() { None } else { Some(input("labels", labels)?) };
+            let dataset = Arc::new(Dataset::copy(engine, rows, labels, decoding)?);
+            hand_over(out, mnemo_dataset { dataset });
+            Ok(())
+        })
+    }
+}
+
+/// Makes a data set of a file into `out`: .npy (f2, f4, f8 or u1) or IDX (u8, f32 or f64; the MNIST format), plain or
+/// gzip-compressed, told by their contents. The first dimension is N, the others are flattened to d.
+///
+/// `path` is UTF-8. `options` may be NULL. A file that is truncated, too long or not what its header says is
+/// MNEMO_E_IO; nothing is allocated before sizes are checked. Owned by the caller: mnemo_dataset_release.
+///
+/// Threads: any. Errors: MNEMO_E_IO, MNEMO_E_DTYPE, MNEMO_E_UNSUPPORTED, MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_NOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_dataset_open(
+    context: *const mnemo_context,
+    path: *const c_char,
+    options: *const mnemo_dataset_options,
+    out: *mut *mut mnemo_dataset,
+    err: *mut mnemo_error,
+) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        guard(err, || {
+            let out = place(out)?;
+            let engine = required("context", context)?.engine.clone();
+            let path = string("path", path)?.ok_or_else(|| Error::invalid("path is NULL"))?;
+            let (decoding, labels) = read_options(options)?;
+            let dataset = Arc::new(Dataset::open(engine, Path::new(path), labels.map(Path::new), decoding)?);
+            hand_over(out, mnemo_dataset { dataset });
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// `options` is NULL or valid, its strings live for `'a`.
+unsafe fn read_options<'a>(options: *const mnemo_dataset_options) -> Result<(Decoding, Option<&'a str>)> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let o = read_sized("options", options)?;
+        Ok((Decoding { scale: o.scale, shift: o.shift }, string("labels_path", o.labels_path)?))
+    }
+}
+
+/// Describes `dataset` in `info`, whose struct_size is set.
+///
+/// Threads: any. Errors: MNEMO_E_INVALID.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_dataset_info(
+    dataset: *const mnemo_dataset,
+    info: *mut mnemo_dataset_info,
+    err: *mut mnemo_error,
+) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        guard(err, || {
+            let dataset = &required("dataset", dataset)?.dataset;
+            let rows = dataset.rows();
+            let dtype = match rows.dtype() {
+                Dtype::F64 => MNEMO_F64,
+                Dtype::F16 => MNEMO_F16,
+                Dtype::Bf16 => MNEMO_BF16,
+                Dtype::U8 => MNEMO_U8,
+                _ => MNEMO_F32,
+            };
+            let value = mnemo_dataset_info {
+                struct_size: 0,
+                dtype,
+                rows: rows.len() as i64,
+                dim: rows.dim() as i64,
+                labels: dataset.label_count() as i64,
+            };
+            write_sized("info", info, &value)
+        })
+    }
+}
+
+/// Writes the values of the rows named by `index` (a vector of I64) to `out` [rows of index, d], F32 or F64.
+///
+/// Threads: any. Errors: MNEMO_E_INVALID for an index outside [0, N); MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_dataset_gather(
+    dataset: *const mnemo_dataset,
+    index: *const mnemo_tensor,
+    out: *mut mnemo_tensor,
+    err: *mut mnemo_error,
+) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        guard(err, || {
+            let rows = required("dataset", dataset)?.dataset.rows();
+            let index = input("index", index)?;
+            super::tensor::expect_dtype("index", index.dtype(), &[Dtype::I64])?;
+            if index.cols() != 1 {
+                return Err(Error::shape(format!("index: {} columns; a vector has 1", index.cols())));
+            }
+            let shape = (index.rows(), rows.dim());
+            let mut out =
+                output("out", out, shape, &[Dtype::F32, Dtype::F64])?.ok_or_else(|| Error::invalid("out is NULL"))?;
+            let wanted = (0..index.rows())
+                .map(|i| {
+                    let n = index.row::<i64>(i)[0];
+                    usize::try_from(n).ok().filter(|n| *n < rows.len()).ok_or_else(|| {
+                        Error::invalid(format!("index, row {i} is {n}; the data set has rows 0 to {}", rows.len() - 1))
+                    })
+                })
+                .collect::<Result<Vec<usize>>>()?;
+            let mut row = try_vec(rows.dim(), 0.0, "row")?;
+            for (i, n) in wanted.into_iter().enumerate() {
+                rows.decode(n, &mut row);
+                out.set_row(i, &row);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Releases `dataset`; NULL is ignored.
+///
+/// Threads: any. Errors: none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_dataset_release(dataset: *mut mnemo_dataset) {
+    // SAFETY: as above.
+    unsafe { take_back(dataset) }
+}

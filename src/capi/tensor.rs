@@ -1,0 +1,200 @@
+//! Tensors.
+
+use super::required;
+use crate::error::{Error, Result};
+use crate::tensor::{Dtype, Place, View, ViewMut};
+use std::ffi::c_void;
+
+/// Element type: IEEE binary32.
+pub const MNEMO_F32: u32 = 1;
+/// Element type: IEEE binary64.
+pub const MNEMO_F64: u32 = 2;
+/// Element type: IEEE binary16.
+pub const MNEMO_F16: u32 = 3;
+/// Element type: bfloat16.
+pub const MNEMO_BF16: u32 = 4;
+/// Element type: unsigned 8-bit integer.
+pub const MNEMO_U8: u32 = 5;
+/// Element type: signed 32-bit integer.
+pub const MNEMO_I32: u32 = 6;
+/// Element type: signed 64-bit integer.
+pub const MNEMO_I64: u32 = 7;
+
+/// Device type: the host's memory (DLPack's number).
+pub const MNEMO_CPU: u32 = 1;
+/// Device type: the memory of a CUDA device (DLPack's number).
+pub const MNEMO_CUDA: u32 = 2;
+
+/// A view of a row-major matrix in the caller's memory. A vector of n numbers has rows = n and cols = 1.
+///
+/// The memory is borrowed for the call. It must be aligned to the element type. Rows may be apart (row_stride > cols);
+/// elements of a row are not. NaN or Inf in an input is an error that names the row and the column. An input may be the
+/// same memory as an output; two outputs may not.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct mnemo_tensor {
+    /// The first element; may be NULL if there is none (rows or cols is 0).
+    pub data: *mut c_void,
+    /// Number of rows.
+    pub rows: i64,
+    /// Number of columns.
+    pub cols: i64,
+    /// Elements from one row to the next, at least cols; 0 means cols. Not looked at when there are fewer than two rows.
+    pub row_stride: i64,
+    /// MNEMO_F32 …
+    pub dtype: u32,
+    /// MNEMO_CPU or MNEMO_CUDA.
+    pub device_type: u32,
+    /// Which CUDA device; not looked at for MNEMO_CPU.
+    pub device_id: i32,
+    /// 0.
+    pub reserved: u32,
+}
+
+struct Described {
+    shape: (usize, usize, usize),
+    dtype: Dtype,
+}
+
+fn describe(name: &str, t: &mnemo_tensor) -> Result<Described> {
+    if t.reserved != 0 {
+        return Err(Error::invalid(format!("{name}: reserved is {}; it is 0", t.reserved)));
+    }
+    let dtype = match t.dtype {
+        MNEMO_F32 => Dtype::F32,
+        MNEMO_F64 => Dtype::F64,
+        MNEMO_F16 => Dtype::F16,
+        MNEMO_BF16 => Dtype::Bf16,
+        MNEMO_U8 => Dtype::U8,
+        MNEMO_I32 => Dtype::I32,
+        MNEMO_I64 => Dtype::I64,
+        other => {
+            return Err(Error::dtype(format!("{name}: dtype is {other}; it is one of MNEMO_F32 … MNEMO_I64 (1 … 7)")));
+        }
+    };
+    match t.device_type {
+        MNEMO_CPU => {}
+        MNEMO_CUDA => {
+            return Err(Error::Device(format!("{name}: a CUDA tensor, but its context computes on the CPU")));
+        }
+        other => {
+            return Err(Error::Device(format!(
+                "{name}: device_type is {other}; it is MNEMO_CPU (1) or MNEMO_CUDA (2)"
+            )));
+        }
+    }
+    let size = |field: &str, v: i64| {
+        usize::try_from(v).map_err(|_| Error::shape(format!("{name}: {field} is {v}; it must not be negative")))
+    };
+    let (rows, cols) = (size("rows", t.rows)?, size("cols", t.cols)?);
+    let stride = if t.row_stride == 0 || rows < 2 { cols } else { size("row_stride", t.row_stride)? };
+    if stride < cols {
+        return Err(Error::shape(format!("{name}: row_stride is {stride}; it must be 0 or at least cols = {cols}")));
+    }
+    let last = rows.saturating_sub(1).checked_mul(stride).and_then(|n| n.checked_add(cols));
+    if last.and_then(|n| n.checked_mul(dtype.size())).is_none_or(|bytes| bytes > isize::MAX as usize) {
+        return Err(Error::shape(format!("{name}: {rows} rows of {cols} elements do not fit in memory")));
+    }
+    if rows > 0 && cols > 0 {
+        if t.data.is_null() {
+            return Err(Error::invalid(format!("{name}: data is NULL, but the tensor is {rows} x {cols}")));
+        }
+        if !t.data.addr().is_multiple_of(dtype.size()) {
+            return Err(Error::invalid(format!(
+                "{name}: data is not aligned to the {} bytes of {}",
+                dtype.size(),
+                dtype.name()
+            )));
+        }
+    }
+    Ok(Described { shape: (rows, cols, stride), dtype })
+}
+
+/// An input that must be there.
+///
+/// # Safety
+/// `t` is NULL or describes memory that is readable for `'a`.
+pub(super) unsafe fn input<'a>(name: &str, t: *const mnemo_tensor) -> Result<View<'a>> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let t = required(name, t)?;
+        let d = describe(name, t)?;
+        Ok(View::from_raw(t.data.cast_const().cast(), d.shape, d.dtype, Place::Cpu))
+    }
+}
+
+/// An input matrix of F32 or F64 with `cols` columns.
+///
+/// # Safety
+/// As [`input`].
+pub(super) unsafe fn real_matrix<'a>(name: &str, t: *const mnemo_tensor, cols: usize) -> Result<View<'a>> {
+    // SAFETY: the caller's promise.
+    let view = unsafe { input(name, t) }?;
+    expect_dtype(name, view.dtype(), &[Dtype::F32, Dtype::F64])?;
+    if view.cols() != cols {
+        return Err(Error::shape(format!("{name}: {} columns; this object has dimension {cols}", view.cols())));
+    }
+    Ok(view)
+}
+
+/// Times: one for all rows or one per row.
+///
+/// # Safety
+/// As [`input`].
+pub(super) unsafe fn times(t: *const mnemo_tensor, batch: usize) -> Result<Vec<f64>> {
+    // SAFETY: the caller's promise.
+    let view = unsafe { input("t", t) }?;
+    expect_dtype("t", view.dtype(), &[Dtype::F64, Dtype::F32])?;
+    if view.cols() != 1 || (view.rows() != 1 && view.rows() != batch) {
+        return Err(Error::shape(format!(
+            "t: {} x {}; it is a vector (cols = 1) of one time, or of one per row of x ({batch})",
+            view.rows(),
+            view.cols()
+        )));
+    }
+    let t = view.to_f64_vec();
+    Ok(if t.len() == batch { t } else { vec![t[0]; batch] })
+}
+
+/// An output of a given shape and one of a few element types; `None` if NULL.
+///
+/// # Safety
+/// `t` is NULL or describes memory that is writable for `'a`.
+pub(super) unsafe fn output<'a>(
+    name: &str,
+    t: *mut mnemo_tensor,
+    (rows, cols): (usize, usize),
+    dtypes: &[Dtype],
+) -> Result<Option<ViewMut<'a>>> {
+    // SAFETY: the caller's promise.
+    let Some(t) = (unsafe { t.as_ref() }) else { return Ok(None) };
+    let d = describe(name, t)?;
+    expect_dtype(name, d.dtype, dtypes)?;
+    if (d.shape.0, d.shape.1) != (rows, cols) {
+        return Err(Error::shape(format!("{name}: {} x {}; it must be {rows} x {cols}", d.shape.0, d.shape.1)));
+    }
+    // SAFETY: described by the caller as such memory.
+    Ok(Some(unsafe { ViewMut::from_raw(t.data.cast(), d.shape, d.dtype, Place::Cpu) }))
+}
+
+pub(super) fn expect_dtype(name: &str, dtype: Dtype, accepted: &[Dtype]) -> Result<()> {
+    if accepted.contains(&dtype) {
+        return Ok(());
+    }
+    let names: Vec<_> = accepted.iter().map(|d| d.name()).collect();
+    Err(Error::dtype(format!("{name}: element type {}; accepted: {}", dtype.name(), names.join(", "))))
+}
+
+/// Contiguous host memory of F32 or F64 as a callback sees it.
+pub(super) fn lend(view: &View<'_>) -> mnemo_tensor {
+    mnemo_tensor {
+        data: view.data().cast_mut().cast(),
+        rows: view.rows() as i64,
+        cols: view.cols() as i64,
+        row_stride: 0,
+        dtype: if view.dtype() == Dtype::F32 { MNEMO_F32 } else { MNEMO_F64 },
+        device_type: MNEMO_CPU,
+        device_id: 0,
+        reserved: 0,
+    }
+}

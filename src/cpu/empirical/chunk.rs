@@ -1,0 +1,455 @@
+//! One group of queries against one chunk of the data: the kernel.
+
+use super::route::{Distances, Mean, Route};
+use super::sums::{Running, Sums, exp_neg};
+use crate::cpu::Kernel;
+use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, decode, pair_sums, row_index};
+use crate::cpu::vector::{Isa, Vector};
+use crate::engine::Query;
+use crate::error::Result;
+use crate::exec::Cancel;
+use std::ops::Range;
+
+/// Queries, padded to the plan's stride, in the forms the routes need; empty where no route does.
+pub struct Packed {
+    /// x.
+    pub x: Buffer<f64>,
+    /// x less the mean of the data.
+    pub centred: Buffer<f64>,
+    /// The same in float32.
+    pub centred_single: Buffer<f32>,
+    /// |x - mean|².
+    pub squared_norms: Vec<f64>,
+    /// v.
+    pub tangent: Option<Buffer<f64>>,
+}
+
+/// The buffers of one thread.
+pub struct Scratch {
+    tile: Buffer<f64>,
+    centred: Buffer<f64>,
+    centred_single: Buffer<f32>,
+    d2: Buffer<f64>,
+    weights: Buffer<f64>,
+    active: Vec<Active<f64>>,
+    active_single: Vec<Active<f32>>,
+}
+
+impl Scratch {
+    /// Buffers for groups of `queries` whose routes are among `routes`.
+    pub fn new(plan: &Plan, queries: usize, routes: &[Route]) -> Result<Self> {
+        let tile = plan.tile * plan.stride;
+        let when = |needed: fn(&Route) -> bool| if routes.iter().any(needed) { tile } else { 0 };
+        Ok(Self {
+            tile: Buffer::zeros(tile, "decoded tile")?,
+            centred: Buffer::zeros(when(needs_double), "centred tile")?,
+            centred_single: Buffer::zeros(when(needs_single), "centred tile")?,
+            d2: Buffer::zeros(queries * plan.tile, "distances of a tile")?,
+            weights: Buffer::zeros(queries * plan.tile, "weights of a tile")?,
+            active: Vec::with_capacity(plan.tile),
+            active_single: Vec::with_capacity(plan.tile),
+        })
+    }
+}
+
+/// Whether a route reads the float64 centred tile.
+pub fn needs_double(route: &Route) -> bool {
+    route.distances == Distances::Double || route.mean == Mean::Double
+}
+
+/// Whether a route reads the float32 centred tile.
+pub fn needs_single(route: &Route) -> bool {
+    route.distances == Distances::Single || route.mean == Mean::Single
+}
+
+/// See the module.
+pub struct ChunkTask<'a> {
+    /// The query batch.
+    pub query: &'a Query<'a>,
+    /// How the data is cut.
+    pub plan: &'a Plan,
+    /// The chunk, as positions in the list of rows that take part.
+    pub positions: Range<usize>,
+    /// The batch's queries in packed form, of which `queries` are this group's.
+    pub packed: &'a Packed,
+    /// The group.
+    pub queries: Range<usize>,
+    /// Half the precision of each query of the group.
+    pub h: &'a [f64],
+    /// The route of each query of the group.
+    pub routes: &'a [Route],
+    /// h (d² - best) beyond which a row is left out of the weighted mean.
+    pub cut: f64,
+    /// The chunk's result for each query of the group.
+    pub running: &'a mut [Running],
+    /// The same, vectors.
+    pub vectors: &'a mut [f64],
+    /// This thread's buffers.
+    pub scratch: &'a mut Scratch,
+    /// Looked at once per tile.
+    pub cancel: Option<&'a Cancel>,
+}
+
+impl Kernel for ChunkTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Isa>(mut self) {
+        self.running.fill(Running::START);
+        self.vectors.fill(0.0);
+        let mut from = self.positions.start;
+        while from < self.positions.end && !self.cancel.is_some_and(Cancel::requested) {
+            let positions = from..(from + self.plan.tile).min(self.positions.end);
+            from = positions.end;
+            // SAFETY: the instruction set is this function's own precondition.
+            unsafe {
+                self.load_tile::<S>(positions.clone());
+                self.distances::<S>(positions.clone());
+                for b in 0..self.routes.len() {
+                    self.remeasure::<S>(b, positions.len());
+                    self.weigh::<S>(b, positions.clone());
+                }
+                self.add_centred::<S>(positions.len());
+            }
+            for b in 0..self.routes.len() {
+                if self.routes[b].mean == Mean::Local {
+                    self.add_local::<S>(b, positions.len());
+                }
+            }
+        }
+    }
+}
+
+impl<'a> ChunkTask<'a> {
+    fn x(&self, b: usize) -> &'a [f64] {
+        let at = (self.queries.start + b) * self.plan.stride;
+        &self.packed.x[at..at + self.plan.stride]
+    }
+
+    fn tangent(&self, b: usize) -> Option<&'a [f64]> {
+        let at = (self.queries.start + b) * self.plan.stride;
+        self.packed.tangent.as_ref().map(|v| &v[at..at + self.plan.stride])
+    }
+
+    /// Decodes the rows at `positions`, and centres them where a route asks for it.
+    #[inline(always)]
+    unsafe fn load_tile<S: Isa>(&mut self, positions: Range<usize>) {
+        let Scratch { tile, centred, centred_single, .. } = &mut *self.scratch;
+        let Query { rows, subset, .. } = *self.query;
+        let count = positions.len();
+        decode(rows, subset, positions, self.plan.stride, tile);
+        centre::<S::Double>(tile, rows.mean(), self.plan.stride, count, centred);
+        centre::<S::Single>(tile, rows.mean(), self.plan.stride, count, centred_single);
+    }
+
+    /// Squared distances of every query of the group to the tile, by each query's own arithmetic.
+    #[inline(always)]
+    unsafe fn distances<S: Isa>(&mut self, positions: Range<usize>) {
+        let Scratch { tile, centred, centred_single, d2, .. } = &mut *self.scratch;
+        let (plan, packed, count) = (self.plan, self.packed, positions.len());
+        let all = self.queries.start * plan.stride..self.queries.end * plan.stride;
+        let mut b = 0;
+        for same in self.routes.chunk_by(|a, b| a.distances == b.distances) {
+            let run = b..b + same.len();
+            b = run.end;
+            // SAFETY: the instruction set is the caller's promise.
+            unsafe {
+                match same[0].distances {
+                    Distances::Exact => {
+                        let x = &packed.x[all.clone()];
+                        pair_sums::<S::Double, SquaredDifference>(x, run, tile, count, plan, d2);
+                        continue;
+                    }
+                    Distances::Double => {
+                        let x = &packed.centred[all.clone()];
+                        pair_sums::<S::Double, Product>(x, run.clone(), centred, count, plan, d2);
+                    }
+                    Distances::Single => {
+                        let x = &packed.centred_single[all.clone()];
+                        pair_sums::<S::Single, Product>(x, run.clone(), centred_single, count, plan, d2);
+                    }
+                }
+            }
+            // |x̃ - ỹ|² = |x̃|² + |ỹ|² - 2 x̃·ỹ
+            let norms = self.query.rows.squared_norms();
+            for b in run {
+                let xx = packed.squared_norms[self.queries.start + b];
+                let row = &mut d2[b * plan.tile..b * plan.tile + count];
+                match self.query.subset {
+                    None => (row.iter_mut().zip(&norms[positions.clone()]))
+                        .for_each(|(p, yy)| *p = S::mul_add(-2.0, *p, xx + yy).max(0.0)),
+                    Some(subset) => (row.iter_mut().zip(&subset[positions.clone()]))
+                        .for_each(|(p, &n)| *p = S::mul_add(-2.0, *p, xx + norms[n as usize]).max(0.0)),
+                }
+            }
+        }
+    }
+
+    /// Measures the rows near the best again, by differences.
+    #[inline(always)]
+    unsafe fn remeasure<S: Isa>(&mut self, b: usize, count: usize) {
+        let route = self.routes[b];
+        if route.distances == Distances::Exact {
+            return;
+        }
+        let (x, best) = (self.x(b), self.running[b].best);
+        let Scratch { tile, d2, .. } = &mut *self.scratch;
+        let d2 = &mut d2[b * self.plan.tile..b * self.plan.tile + count];
+        let limit = best.min(lowest(d2) + route.doubt) + route.remeasure;
+        for (n, d2) in d2.iter_mut().enumerate() {
+            if *d2 <= limit {
+                let y = &tile[n * self.plan.stride..(n + 1) * self.plan.stride];
+                // SAFETY: the instruction set is the caller's promise.
+                unsafe {
+                    pair_sums::<S::Double, SquaredDifference>(x, 0..1, y, 1, self.plan, std::slice::from_mut(d2));
+                }
+            }
+        }
+    }
+
+    /// Turns the distances of query `b` to the tile into weights and scalar sums.
+    #[inline(always)]
+    fn weigh<S: Isa>(&mut self, b: usize, positions: Range<usize>) {
+        const LANES: usize = 8;
+        let Plan { stride, tile, .. } = *self.plan;
+        let (h, route) = (self.h[b], self.routes[b]);
+        let own = b * tile..b * tile + positions.len().next_multiple_of(LANES);
+        // Weightless whatever the precision: the weight is 0 and 0 · MAX is 0.
+        self.scratch.d2[own.clone()][positions.len()..].fill(f64::MAX);
+
+        let lowest = lowest(&self.scratch.d2[own.clone()]);
+        let mut run = self.running[b];
+        let mut new_best = None;
+        if lowest < run.best {
+            let at = self.scratch.d2[own.clone()].iter().position(|&v| v == lowest).unwrap_or(0);
+            let gap = run.best - lowest;
+            let factor = if run.best.is_finite() { exp_neg::<S>(h * gap) } else { 0.0 };
+            if route.mean != Mean::None {
+                let width = self.vectors.len() / self.routes.len();
+                let tangent = self.tangent(b);
+                let mut sums = Sums::of(&mut self.vectors[b * width..(b + 1) * width], stride);
+                if route.mean == Mean::Local {
+                    sums.recentre(&self.scratch.tile[at * stride..(at + 1) * stride], &mut run, tangent);
+                }
+                sums.scale(factor);
+            }
+            run.fade(gap, factor);
+            run.best = lowest;
+            run.index = row_index(self.query.subset, positions.start + at);
+            run.included += 1.0;
+            // The best row's weight of exactly 1 is not part of `rest`.
+            self.scratch.d2[own.start + at] = f64::MAX;
+            new_best = Some(at);
+        }
+
+        let (mut rest, mut excess, mut included) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        let Scratch { d2, weights, .. } = &mut *self.scratch;
+        let weights = &mut weights[own.clone()];
+        for (eight, w) in d2[own].chunks_exact(LANES).zip(weights.chunks_exact_mut(LANES)) {
+            for l in 0..LANES {
+                let above = eight[l] - run.best;
+                let e = exp_neg::<S>(h * above);
+                rest[l] += e;
+                excess[l] = S::mul_add(e, above, excess[l]);
+                w[l] = if h * above <= self.cut { e } else { 0.0 };
+                included[l] += w[l];
+            }
+        }
+        run.rest += rest.iter().sum::<f64>();
+        run.excess += excess.iter().sum::<f64>();
+        run.included += included.iter().sum::<f64>();
+        if let Some(at) = new_best {
+            weights[at] = 1.0;
+        }
+        self.running[b] = run;
+    }
+
+    /// Adds Σ w (y - mean of the data) for the queries that want it so.
+    #[inline(always)]
+    unsafe fn add_centred<S: Isa>(&mut self, count: usize) {
+        let Scratch { centred, centred_single, weights, active, active_single, .. } = &mut *self.scratch;
+        let (plan, routes) = (self.plan, self.routes);
+        // SAFETY: the instruction set is the caller's promise.
+        unsafe {
+            add_means::<S::Single>(
+                Mean::Single,
+                routes,
+                plan,
+                centred_single,
+                count,
+                weights,
+                active_single,
+                self.vectors,
+            );
+            add_means::<S::Double>(Mean::Double, routes, plan, centred, count, weights, active, self.vectors);
+        }
+    }
+
+    /// Adds Σ w (y - c), and the tangent's sums, for query `b`.
+    #[inline(always)]
+    fn add_local<S: Isa>(&mut self, b: usize, count: usize) {
+        const LANES: usize = 16;
+        let Plan { stride, tile, .. } = *self.plan;
+        let tangent = self.tangent(b);
+        let mut slope = 0.0;
+        for n in 0..count {
+            let w = self.scratch.weights[b * tile + n];
+            if w == 0.0 {
+                continue;
+            }
+            let width = self.vectors.len() / self.routes.len();
+            let sums = Sums::of(&mut self.vectors[b * width..(b + 1) * width], stride);
+            let y = &self.scratch.tile[n * stride..(n + 1) * stride];
+            for k in 0..stride {
+                sums.mean[k] = S::mul_add(w, y[k] - sums.centre[k], sums.mean[k]);
+            }
+            if let Some(v) = tangent {
+                let mut lanes = [0.0; LANES];
+                for k in (0..stride).step_by(LANES) {
+                    for l in 0..LANES {
+                        lanes[l] = S::mul_add(y[k + l] - sums.centre[k + l], v[k + l], lanes[l]);
+                    }
+                }
+                let along = w * lanes.iter().sum::<f64>();
+                slope += along;
+                for k in 0..stride {
+                    sums.product[k] = S::mul_add(along, y[k] - sums.centre[k], sums.product[k]);
+                }
+            }
+        }
+        self.running[b].slope += slope;
+    }
+}
+
+/// Queries whose weighted means are formed together.
+const QUERIES: usize = 8;
+/// Below this a weight is lost in any sum with the best row's 1, and its float32 products would be subnormal.
+const LEAST_WEIGHT: f64 = 1e-30;
+
+/// A row of the tile and its weight for each of these queries.
+type Active<E> = (u32, [E; QUERIES]);
+
+/// The smallest number of a slice whose length is a multiple of 8, or of any other.
+#[inline(always)]
+fn lowest(d2: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let mut lanes = [f64::MAX; LANES];
+    let (eights, rest) = d2.as_chunks::<LANES>();
+    for eight in eights {
+        for l in 0..LANES {
+            lanes[l] = if eight[l] < lanes[l] { eight[l] } else { lanes[l] };
+        }
+    }
+    lanes.iter().chain(rest).fold(f64::MAX, |a, &v| a.min(v))
+}
+
+/// `to = tile - mean` for `count` rows, unless `to` is empty.
+#[inline(always)]
+fn centre<V: Vector>(tile: &[f64], mean: &[f64], stride: usize, count: usize, to: &mut [V::Element]) {
+    for (to, from) in to.chunks_exact_mut(stride).zip(tile.chunks_exact(stride)).take(count) {
+        to.iter_mut().zip(from.iter().zip(mean)).for_each(|(o, (y, m))| *o = V::narrow(y - m));
+    }
+}
+
+/// Adds Σ_n w_n y_n to the sums of the queries whose mean is formed by `mean`, eight queries at a time. A row whose weight
+/// is 0 adds exactly nothing, so a query's sum does not depend on the others it is formed with.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn add_means<V: Vector>(
+    mean: Mean,
+    routes: &[Route],
+    plan: &Plan,
+    y: &[V::Element],
+    count: usize,
+    weights: &[f64],
+    active: &mut Vec<Active<V::Element>>,
+    vectors: &mut [f64],
+) {
+    let width = vectors.len() / routes.len();
+    let mut members = [0; QUERIES];
+    let mut filled = 0;
+    for (b, route) in routes.iter().enumerate() {
+        if route.mean == mean {
+            members[filled] = b;
+            filled += 1;
+        }
+        if filled < QUERIES && (filled == 0 || b + 1 < routes.len()) {
+            continue;
+        }
+        active.clear();
+        for n in 0..count {
+            let mut w = [V::Element::default(); QUERIES];
+            let mut any = false;
+            for r in 0..filled {
+                let weight = weights[members[r] * plan.tile + n];
+                if weight > LEAST_WEIGHT {
+                    w[r] = V::narrow(weight);
+                    any = true;
+                }
+            }
+            if any {
+                active.push((n as u32, w));
+            }
+        }
+        if !active.is_empty() {
+            // A group that is not full repeats its last query; only the first `filled` sums are written.
+            let at: [usize; QUERIES] = std::array::from_fn(|r| members[r.min(filled - 1)] * width);
+            let mut k = 0;
+            while k < plan.stride {
+                // SAFETY: `active` holds rows of the tile and k stays within a row; the sums of different queries are
+                // apart; the instruction set is the caller's promise.
+                unsafe {
+                    let y = y.as_ptr().add(k);
+                    let sums = at.map(|at| vectors.as_mut_ptr().add(at + k));
+                    if k + 3 * V::LANES > plan.stride {
+                        weighted_columns::<V, QUERIES, 1>(y, plan.stride, active, 0, filled, &sums);
+                        k += V::LANES;
+                        continue;
+                    }
+                    // As many sums as registers leave room for.
+                    if V::REGISTERS >= 32 && filled > 4 {
+                        weighted_columns::<V, QUERIES, 3>(y, plan.stride, active, 0, filled, &sums);
+                    } else {
+                        weighted_columns::<V, 4, 3>(y, plan.stride, active, 0, filled, &sums);
+                        if filled > 4 {
+                            weighted_columns::<V, 4, 3>(y, plan.stride, active, 4, filled, &sums);
+                        }
+                    }
+                    k += 3 * V::LANES;
+                }
+            }
+        }
+        filled = 0;
+    }
+}
+
+/// `sums[r][..COLUMNS * LANES] += Σ_n w_r y_n` for r in `first..first + ROWS`, accumulated in registers over the tile.
+#[inline(always)]
+unsafe fn weighted_columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(
+    y: *const V::Element,
+    stride: usize,
+    active: &[Active<V::Element>],
+    first: usize,
+    filled: usize,
+    sums: &[*mut f64; QUERIES],
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut acc = [[V::splat(V::Element::default()); COLUMNS]; ROWS];
+        for (n, weights) in active {
+            let row = y.add(*n as usize * stride);
+            let columns: [V; COLUMNS] = std::array::from_fn(|c| V::load(row.add(c * V::LANES)));
+            for r in 0..ROWS {
+                let w = V::splat(weights[first + r]);
+                for c in 0..COLUMNS {
+                    acc[r][c] = w.mul_add(columns[c], acc[r][c]);
+                }
+            }
+        }
+        for r in 0..ROWS.min(filled - first) {
+            for c in 0..COLUMNS {
+                acc[r][c].add_to(sums[first + r].add(c * V::LANES));
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The fused pass behind every empirical score: squared distances, running softmax and weighted mean in one sweep over
+//! the data (reg 3.8; `score::empirical` has the mathematics).
+//!
+//! [`route`] says in which arithmetic a query is answered, [`chunk`] is the kernel, [`sums`] what it accumulates; here the
+//! work is dealt out and the chunks' results are joined. Every sum runs in an order that follows from the data set alone
+//! (see [`Plan`]): tiles within a chunk, then chunks.
+//!
+//! Memory: per thread a decoded tile in up to three forms (1 MiB) and `64 × tile` distances and weights; per wave at most
+//! [`WAVE_BYTES`] of chunk results, or one query's if that is more (`32 chunks × 2d` numbers, 3d for a JVP). Nothing is of
+//! size batch × N.
+
+mod chunk;
+mod route;
+mod sums;
+
+use super::InstructionSet;
+use super::pool::{Parts, Pool};
+use super::tile::{Buffer, Plan, pack};
+use super::vector::Portable;
+use crate::engine::{Moments, Query};
+use crate::error::{Result, try_vec};
+use crate::exec::Exec;
+use chunk::{ChunkTask, Packed, Scratch, needs_double, needs_single};
+use route::{Mean, Route};
+use std::sync::Mutex;
+use sums::{Running, Sums, exp_neg};
+
+/// Chunk results kept at a time.
+const WAVE_BYTES: usize = 64 << 20;
+
+/// A query of the batch and the route it takes.
+type Routed = (usize, Route);
+
+/// See [`crate::engine::Engine::empirical`].
+pub fn run(pool: &Pool, isa: InstructionSet, query: &Query<'_>, mut out: Moments<'_>, exec: &Exec<'_>) -> Result<()> {
+    let wanted = out.mean.is_some()
+        || out.offset.is_some()
+        || out.covariance_product.is_some()
+        || out.covariance_trace.is_some();
+    let len = query.subset.map_or(query.rows.len(), <[u32]>::len);
+    let cut = if query.tolerance > 0.0 { (len as f64 / query.tolerance).ln() } else { f64::INFINITY };
+    let d = query.rows.dim();
+    let squared_norms: Vec<f64> = (query.x.host().chunks_exact(d))
+        .map(|x| x.iter().zip(query.rows.mean()).map(|(x, m)| (x - m) * (x - m)).sum())
+        .collect();
+    let first = |i: usize| Route::first(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut);
+    let mut routed: Vec<Routed> = (0..query.x.rows()).map(|i| (i, first(i))).collect();
+    // A query whose |ȳ - x| turned out too small for its route takes the next one; at most three times.
+    while !routed.is_empty() {
+        let redo = pass(pool, isa, query, &routed, &squared_norms, cut, &mut out, exec)?;
+        routed = (routed.iter().zip(redo).filter(|(_, again)| *again))
+            .map(|(&(i, route), _)| (i, route.next(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut)))
+            .collect();
+    }
+    Ok(())
+}
+
+fn pack_queries(
+    query: &Query<'_>,
+    ids: &[usize],
+    routes: &[Route],
+    squared_norms: &[f64],
+    plan: &Plan,
+) -> Result<Packed> {
+    let x = pack(query.x, ids, plan.stride)?;
+    let mean = query.rows.mean();
+    let double = routes.iter().any(needs_double);
+    let single = routes.iter().any(needs_single);
+    let mut centred = Buffer::<f64>::zeros(if double { x.len() } else { 0 }, "packed queries")?;
+    let mut centred_single = Buffer::<f32>::zeros(if single { x.len() } else { 0 }, "packed queries")?;
+    let rows = x.chunks_exact(plan.stride);
+    for (to, x) in centred.chunks_exact_mut(plan.stride).zip(rows.clone()) {
+        to.iter_mut().zip(x.iter().zip(mean)).for_each(|(o, (x, m))| *o = x - m);
+    }
+    for (to, x) in centred_single.chunks_exact_mut(plan.stride).zip(rows) {
+        #[allow(clippy::cast_possible_truncation)]
+        to.iter_mut().zip(x.iter().zip(mean)).for_each(|(o, (x, m))| *o = (x - m) as f32);
+    }
+    Ok(Packed {
+        x,
+        centred,
+        centred_single,
+        squared_norms: ids.iter().map(|&i| squared_norms[i]).collect(),
+        tangent: query.tangent.map(|v| pack(v, ids, plan.stride)).transpose()?,
+    })
+}
+
+/// Answers the queries by their routes; says which need a finer one.
+#[allow(clippy::too_many_arguments)]
+fn pass(
+    pool: &Pool,
+    isa: InstructionSet,
+    query: &Query<'_>,
+    routed: &[Routed],
+    squared_norms: &[f64],
+    cut: f64,
+    out: &mut Moments<'_>,
+    exec: &Exec<'_>,
+) -> Result<Vec<bool>> {
+    let (ids, routes): (Vec<usize>, Vec<Route>) = routed.iter().copied().unzip();
+    let d = query.rows.dim();
+    let plan = Plan::new(query.subset.map_or(query.rows.len(), <[u32]>::len), d);
+    let chunks = plan.chunks();
+    let parts = if routes.iter().all(|r| r.mean == Mean::None) { 0 } else { 2 + usize::from(query.tangent.is_some()) };
+    let width = parts * plan.stride;
+
+    let group = (WAVE_BYTES / (chunks * width.max(1) * size_of::<f64>())).clamp(1, Plan::GROUP);
+    let wave = (WAVE_BYTES / (group * chunks * width.max(1) * size_of::<f64>()))
+        .min((4 * pool.threads()).div_ceil(chunks))
+        .max(1)
+        * group;
+    let wave = wave.min(ids.len());
+    let threads = pool.threads().min(wave.div_ceil(group) * chunks);
+    let scratch = Mutex::new(
+        (0..threads).map(|_| Scratch::new(&plan, group.min(ids.len()), &routes)).collect::<Result<Vec<_>>>()?,
+    );
+    let mut running = try_vec(wave * chunks, Running::START, "chunk results")?;
+    let mut vectors = try_vec(wave * chunks * width, 0.0, "chunk results")?;
+    let mut redo = vec![false; ids.len()];
+
+    for (w, wave_ids) in ids.chunks(wave).enumerate() {
+        exec.report((w * wave) as u64, ids.len() as u64)?;
+        let wave_routes = &routes[w * wave..][..wave_ids.len()];
+        let packed = pack_queries(query, wave_ids, wave_routes, squared_norms, &plan)?;
+        let h: Vec<f64> = wave_ids.iter().map(|&i| 0.5 * query.precision[i]).collect();
+        let (running_parts, vector_parts) = (Parts::new(&mut running), Parts::new(&mut vectors));
+        let groups = wave_ids.len().div_ceil(group);
+        let cancel = exec.cancel;
+        pool.run(groups * chunks, wave_ids.len() * plan.len * d, |task| {
+            let (g, c) = (task / chunks, task % chunks);
+            let queries = g * group..((g + 1) * group).min(wave_ids.len());
+            // Chunk results lie [group][chunk][query]: a task's are together.
+            let at = queries.start * chunks + c * queries.len();
+            let spare = scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+            let Some(mut spare) = spare else { unreachable!("one scratch per thread") };
+            // SAFETY: each task has its own part of both; they outlive `run`.
+            let (running, vectors) = unsafe {
+                (
+                    running_parts.part(at..at + queries.len()),
+                    vector_parts.part(at * width..(at + queries.len()) * width),
+                )
+            };
+            isa.run(ChunkTask {
+                query,
+                plan: &plan,
+                positions: plan.chunk_range(c),
+                packed: &packed,
+                h: &h[queries.clone()],
+                routes: &wave_routes[queries.clone()],
+                queries,
+                cut,
+                running,
+                vectors,
+                scratch: &mut spare,
+                cancel,
+            });
+            scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(spare);
+        })?;
+        exec.check()?;
+
+        let redo = Parts::new(&mut redo);
+        let results = Results::new(out, d);
+        let (running_parts, vector_parts) = (Parts::new(&mut running), Parts::new(&mut vectors));
+        pool.run(wave_ids.len(), wave_ids.len() * chunks * width, |i| {
+            let g = i / group;
+            let in_group = (wave_ids.len() - g * group).min(group);
+            let at = |c: usize| g * group * chunks + c * in_group + i % group;
+            let merge = Merge {
+                query,
+                stride: plan.stride,
+                x: &packed.x[i * plan.stride..(i + 1) * plan.stride],
+                tangent: packed.tangent.as_ref().map(|v| &v[i * plan.stride..(i + 1) * plan.stride]),
+                h: h[i],
+                route: wave_routes[i],
+            };
+            // SAFETY: one task per query; the results of its chunks, its outputs and its flag are its own.
+            unsafe {
+                let chunk =
+                    |c| (running_parts.part(at(c)..at(c) + 1), vector_parts.part(at(c) * width..(at(c) + 1) * width));
+                let first = w * wave + i;
+                redo.part(first..first + 1)[0] = merge.finish(chunks, chunk, &results, wave_ids[i]);
+            }
+        })?;
+    }
+    exec.report(ids.len() as u64, ids.len() as u64)?;
+    Ok(redo)
+}
+
+/// The caller's outputs, a part of which each finishing task writes.
+struct Results {
+    dim: usize,
+    mean: Option<Parts<f64>>,
+    offset: Option<Parts<f64>>,
+    covariance_product: Option<Parts<f64>>,
+    log_sum: Option<Parts<f64>>,
+    entropy: Option<Parts<f64>>,
+    covariance_trace: Option<Parts<f64>>,
+    nearest: Option<Parts<i64>>,
+    nearest_distance: Option<Parts<f64>>,
+}
+
+impl Results {
+    fn new(out: &mut Moments<'_>, dim: usize) -> Self {
+        Self {
+            dim,
+            mean: out.mean.as_deref_mut().map(|m| Parts::new(m.host_mut())),
+            offset: out.offset.as_deref_mut().map(|m| Parts::new(m.host_mut())),
+            covariance_product: out.covariance_product.as_deref_mut().map(|m| Parts::new(m.host_mut())),
+            log_sum: out.log_sum.as_deref_mut().map(Parts::new),
+            entropy: out.entropy.as_deref_mut().map(Parts::new),
+            covariance_trace: out.covariance_trace.as_deref_mut().map(Parts::new),
+            nearest: out.nearest.as_deref_mut().map(Parts::new),
+            nearest_distance: out.nearest_distance.as_deref_mut().map(Parts::new),
+        }
+    }
+}
+
+/// Joins the chunk results of one query, in chunk order.
+struct Merge<'a> {
+    query: &'a Query<'a>,
+    stride: usize,
+    x: &'a [f64],
+    tangent: Option<&'a [f64]>,
+    h: f64,
+    route: Route,
+}
+
+impl Merge<'_> {
+    /// Writes the outputs of query `id`; true if its route was too coarse.
+    ///
+    /// # Safety
+    /// No other task reads or writes the chunk results of this query or row `id` of the outputs.
+    unsafe fn finish<'c>(
+        &self,
+        chunks: usize,
+        chunk: impl Fn(usize) -> (&'c mut [Running], &'c mut [f64]),
+        out: &Results,
+        id: usize,
+    ) -> bool {
+        let (run, total) = chunk(0);
+        let run = &mut run[0];
+        for c in 1..chunks {
+            let (other, vectors) = chunk(c);
+            self.absorb(run, total, &mut other[0], vectors);
+        }
+        let one = |p: &Option<Parts<f64>>, v: f64| {
+            if let Some(p) = p {
+                // SAFETY: the caller's promise.
+                unsafe { p.part(id..id + 1)[0] = v };
+            }
+        };
+        let z = 1.0 + run.rest;
+        one(&out.log_sum, run.rest.ln_1p() - self.h * run.best);
+        one(&out.entropy, run.rest.ln_1p() + self.h * run.excess / z);
+        one(&out.nearest_distance, run.best.sqrt());
+        if let Some(p) = &out.nearest {
+            // SAFETY: the caller's promise.
+            unsafe { p.part(id..id + 1)[0] = run.index as i64 };
+        }
+        if self.route.mean == Mean::None {
+            return false;
+        }
+
+        let d = out.dim;
+        let sums = Sums::of(total, self.stride);
+        if self.route.mean != Mean::Local {
+            sums.centre[..d].copy_from_slice(self.query.rows.mean());
+        }
+        sums.mean.iter_mut().for_each(|v| *v /= run.included);
+        // From here `sums.mean` is ȳ - c.
+        let offset = |k: usize| (sums.centre[k] - self.x[k]) + sums.mean[k];
+        let length: f64 = (0..d).map(|k| offset(k) * offset(k)).sum::<f64>().sqrt();
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Some(p) = &out.offset {
+                p.part(id * d..(id + 1) * d).iter_mut().enumerate().for_each(|(k, o)| *o = offset(k));
+            }
+            if let Some(p) = &out.mean {
+                let mean = p.part(id * d..(id + 1) * d);
+                mean.iter_mut().enumerate().for_each(|(k, o)| *o = sums.centre[k] + sums.mean[k]);
+            }
+            if let Some(p) = &out.covariance_product {
+                let along = run.slope / run.included;
+                let product = p.part(id * d..(id + 1) * d);
+                for (k, o) in product.iter_mut().enumerate() {
+                    *o = sums.product[k] / run.included - sums.mean[k] * along;
+                }
+            }
+        }
+        if let Some(p) = &out.covariance_trace {
+            // With b the best row and u = ȳ - b: Σ w |y - ȳ|² = Σ w (d² - best) - u·(2 (b - x) + u), which is exact to its
+            // own size when one row has nearly all the weight.
+            let mut best = vec![0.0; d];
+            self.query.rows.decode(run.index, &mut best);
+            let correction: f64 = (0..d)
+                .map(|k| {
+                    let u = (sums.centre[k] - best[k]) + sums.mean[k];
+                    u * (2.0 * (best[k] - self.x[k]) + u)
+                })
+                .sum();
+            // SAFETY: the caller's promise.
+            unsafe { p.part(id..id + 1)[0] = (run.excess / z - correction).max(0.0) };
+        }
+        length < self.route.least_offset
+    }
+
+    /// Adds a later chunk's results to the total.
+    fn absorb(&self, run: &mut Running, total: &mut [f64], other: &mut Running, vectors: &mut [f64]) {
+        if other.best < run.best {
+            std::mem::swap(run, other);
+            total.swap_with_slice(vectors);
+        }
+        let gap = other.best - run.best;
+        let factor = exp_neg::<Portable>(self.h * gap);
+        if self.route.mean != Mean::None {
+            let mut from = Sums::of(vectors, self.stride);
+            let to = Sums::of(total, self.stride);
+            if self.route.mean == Mean::Local {
+                from.recentre(to.centre, other, self.tangent);
+            }
+            to.mean.iter_mut().zip(&*from.mean).for_each(|(t, f)| *t += factor * f);
+            to.product.iter_mut().zip(&*from.product).for_each(|(t, f)| *t += factor * f);
+        }
+        other.fade(gap, factor);
+        run.rest += other.rest;
+        run.excess += other.excess;
+        run.included += other.included;
+        run.slope += other.slope;
+    }
+}

@@ -1,0 +1,137 @@
+//! How a query is answered: which arithmetic gives its distances, which its weighted mean, and when that is good enough.
+//!
+//! Rounding. Let u be the unit roundoff of the arithmetic, x̃ and ỹ the query and a row less the mean of the data, R the
+//! largest |ỹ|, and h half the precision. A product x̃·ỹ is off by at most `DEPTH u |x̃| R` (worst case: DEPTH roundings
+//! deep) and in practice by less than `4 u |x̃| R`: the roundings of one register's partial sums are independent and at
+//! most u |x̃||ỹ| / lanes each, which gives a standard deviation of 1 to 4 times u |x̃||ỹ| for 16 to 4 lanes at d = 784.
+//! The worst case decides which rows are measured again exactly to find the nearest; the practical bound decides whether
+//! ℓ = -h |x - y|² may be used as it is.
+
+use crate::engine::{Grade, Query};
+
+/// The arithmetic of |x - y|².
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distances {
+    /// |x̃|² + |ỹ|² - 2 x̃·ỹ with the product in float32.
+    Single,
+    /// The same with the product in float64.
+    Double,
+    /// Σ (x - y)² in float64.
+    Exact,
+}
+
+/// The arithmetic of ȳ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mean {
+    /// No weighted mean is wanted.
+    None,
+    /// mean of the data + Σ w ỹ, in float32 within a tile and float64 from tile to tile.
+    Single,
+    /// The same in float64.
+    Double,
+    /// best row + Σ w (y - best row): for queries so close to the data that the others would cancel.
+    Local,
+}
+
+/// How one query is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The arithmetic of the distances.
+    pub distances: Distances,
+    /// The arithmetic of the weighted mean.
+    pub mean: Mean,
+    /// Two rows closer than this in squared distance may be in the wrong order.
+    pub doubt: f64,
+    /// Rows within this of the smallest squared distance are measured again exactly; at least `doubt`.
+    pub remeasure: f64,
+    /// The answer stands if |ȳ - x| is at least this; otherwise the query takes the next route.
+    pub least_offset: f64,
+    level: u8,
+}
+
+/// Unit roundoffs.
+const U32: f64 = 6.0e-8;
+const U64: f64 = 1.1e-16;
+/// Roundings in practice and in the worst case: a block of at most 1024 numbers over at least 4 lanes, their sum, and the
+/// two inputs.
+const PRACTICE: f64 = 4.0;
+const DEPTH: f64 = 1024.0 / 4.0 + 8.0;
+
+/// Relative errors allowed in ȳ - x, of which the score is a multiple. Single precision callers are promised 1e-5, double
+/// precision ones 1e-9.
+const MEAN_SINGLE: f64 = 1e-6;
+const MEAN_DOUBLE: f64 = 1e-11;
+const WEIGHTS_SINGLE: f64 = 5e-6;
+/// Errors allowed in ℓ (nats): by float32 products, by float64 products for either kind of caller.
+const LOGIT_BY_SINGLE: f64 = 1e-4;
+const LOGIT_SINGLE: f64 = 1e-7;
+/// Squared distance from the best row, as a share of R², within which few rows are expected.
+const FEW: f64 = 0.05;
+const LOGIT_DOUBLE: f64 = 1e-11;
+
+impl Route {
+    /// The cheapest route for a query with `distance` |x̃| from the mean of the data, as far as can be known beforehand:
+    /// |ȳ - x| is guessed to be √(d / precision), as it is for a noised training row.
+    pub fn first(query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {
+        let guess = (query.rows.dim() as f64 / precision).sqrt();
+        let level = if query.grade == Grade::Single { 0 } else { 2 };
+        let mut route = Self::at(level, query, wanted, precision, distance, cut);
+        while guess < route.least_offset {
+            route = route.next(query, wanted, precision, distance, cut);
+        }
+        route
+    }
+
+    /// The next finer route.
+    pub fn next(self, query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {
+        Self::at(self.level + 1, query, wanted, precision, distance, cut)
+    }
+
+    fn at(level: u8, query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {
+        // Below these a product saves nothing over a difference.
+        const SMALL_DIM: usize = 16;
+        const SMALL_LEN: usize = 256;
+        let rows = query.rows;
+        let len = query.subset.map_or(rows.len(), <[u32]>::len);
+        // A tangent's covariance product cancels unless it is formed about the best row.
+        let small = rows.dim() < SMALL_DIM || len < SMALL_LEN || query.tangent.is_some();
+        let level = if small { level.max(2) } else { level };
+        let level = if query.tangent.is_some() { 3 } else { level };
+
+        let h = 0.5 * precision;
+        let radius = rows.radius();
+        let error = |u: f64, roundings: f64| 2.0 * u * roundings * distance * radius;
+        // |x̃|² and |ỹ|² are float64 sums of d terms.
+        let squares = 2.0 * U64 * (rows.dim() as f64 + 4.0) * (distance * distance + radius * radius);
+        let doubt = |u: f64| 2.0 * (error(u, DEPTH) + squares);
+        // At small σ few rows lie within `cut` of the best: float32 finds them, and each is measured again. The share of
+        // R² that counts as few is a guess about the data, on which speed depends but no bound.
+        let few = doubt(U32) + cut / h <= FEW * radius * radius;
+        let allowed = if query.grade == Grade::Single { LOGIT_SINGLE } else { LOGIT_DOUBLE };
+        let (distances, doubt, remeasure) = if small {
+            (Distances::Exact, 0.0, 0.0)
+        } else if level == 0 {
+            // What float32 products may do to ℓ is part of `least_offset` below.
+            (Distances::Single, doubt(U32), doubt(U32))
+        } else if few {
+            (Distances::Single, doubt(U32), doubt(U32) + cut / h)
+        } else if h * error(U64, PRACTICE) <= allowed {
+            (Distances::Double, doubt(U64), doubt(U64))
+        } else {
+            (Distances::Double, doubt(U64), doubt(U64) + cut / h)
+        };
+        let (mean, least_offset) = match level {
+            _ if !wanted => (Mean::None, 0.0),
+            0 | 1 => (Mean::Single, U32 / MEAN_SINGLE * radius),
+            2 => (Mean::Double, U64 / MEAN_DOUBLE * radius),
+            _ => (Mean::Local, 0.0),
+        };
+        let by_single = h * error(U32, PRACTICE);
+        let least_offset = match level {
+            0 if wanted && by_single <= LOGIT_BY_SINGLE => least_offset.max(2.0 * radius * by_single / WEIGHTS_SINGLE),
+            0 => f64::INFINITY,
+            _ => least_offset,
+        };
+        Self { distances, mean, doubt, remeasure, least_offset, level }
+    }
+}

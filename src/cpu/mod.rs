@@ -1,0 +1,211 @@
+//! The CPU engine: rayon threads over SIMD kernels that are chosen once, at run time.
+
+mod elementwise;
+mod empirical;
+mod nearest;
+mod pool;
+mod tile;
+mod vector;
+
+use crate::engine::{Engine, Factor, Moments, Query};
+use crate::error::{Error, Result, try_vec};
+use crate::exec::Exec;
+use crate::random::Stream;
+use crate::tensor::{Dtype, Matrix, View, ViewMut, check_finite};
+use pool::Pool;
+#[cfg(target_arch = "x86_64")]
+use vector::{Avx2, Avx512};
+use vector::{Isa, Portable};
+
+/// The instruction sets the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// Plain Rust, on every machine.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// x86-64 with AVX-512 F and DQ.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// Something that is written once and compiled for every instruction set.
+trait Kernel {
+    type Output;
+    /// # Safety
+    /// Runs only on a processor with the instruction set `S`.
+    unsafe fn run<S: Isa>(self) -> Self::Output;
+}
+
+impl InstructionSet {
+    /// What this processor can run, least first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut sets = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            sets.push(Self::Avx2);
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+                sets.push(Self::Avx512);
+            }
+        }
+        sets
+    }
+
+    /// The name in `mnemo_context_describe`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2+fma",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512f+dq",
+        }
+    }
+
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: compiled for and, by the caller's promise, running on AVX2 and FMA.
+            unsafe { kernel.run::<Avx2>() }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,avx512f,avx512dq")]
+        unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: compiled for and, by the caller's promise, running on AVX-512 F and DQ.
+            unsafe { kernel.run::<Avx512>() }
+        }
+        // SAFETY: a Cpu holds only a set that `available` found on this processor.
+        unsafe {
+            match self {
+                Self::Portable => kernel.run::<Portable>(),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => avx2(kernel),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512 => avx512(kernel),
+            }
+        }
+    }
+}
+
+/// The CPU engine.
+pub struct Cpu {
+    pool: Pool,
+    isa: InstructionSet,
+    memory_limit: Option<u64>,
+}
+
+impl Cpu {
+    /// An engine with `threads` threads (0: one per processor) and the best instruction set of this processor.
+    /// `memory_limit` bounds the bytes of a data set. No thread is started before there is work.
+    pub fn new(threads: usize, memory_limit: Option<u64>) -> Result<Self> {
+        let best = InstructionSet::available().pop().unwrap_or(InstructionSet::Portable);
+        Self::with_instruction_set(threads, memory_limit, best)
+    }
+
+    /// The same with an instruction set of the caller's choice, for comparisons.
+    pub fn with_instruction_set(threads: usize, memory_limit: Option<u64>, isa: InstructionSet) -> Result<Self> {
+        const MOST_THREADS: usize = 4096;
+        if threads > MOST_THREADS {
+            return Err(Error::invalid(format!("num_threads is {threads}; at most {MOST_THREADS}")));
+        }
+        if !InstructionSet::available().contains(&isa) {
+            return Err(Error::Device(format!("this processor does not have {}", isa.name())));
+        }
+        Ok(Self { pool: Pool::new(threads), isa, memory_limit })
+    }
+}
+
+impl Engine for Cpu {
+    fn describe(&self) -> String {
+        format!(
+            r#"{{"backend":"cpu","instruction_set":"{}","threads":{},"device":"{}"}}"#,
+            self.isa.name(),
+            self.pool.threads(),
+            std::env::consts::ARCH
+        )
+    }
+
+    fn memory_limit(&self) -> Option<u64> {
+        self.memory_limit
+    }
+
+    fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix> {
+        Ok(Matrix::from_host(try_vec(rows * cols, 0.0, "working matrix")?, rows, cols))
+    }
+
+    fn load(&self, name: &str, from: View<'_>) -> Result<Matrix> {
+        if !matches!(from.dtype(), Dtype::F32 | Dtype::F64) {
+            return Err(Error::dtype(format!(
+                "{name}: element type {}; accepted are F32 and F64",
+                from.dtype().name()
+            )));
+        }
+        check_finite(name, &from)?;
+        let mut m = self.zeros(from.rows(), from.cols())?;
+        for (i, row) in m.host_mut().chunks_exact_mut(from.cols().max(1)).enumerate() {
+            from.row_f64(i, row);
+        }
+        Ok(m)
+    }
+
+    fn store(&self, from: &Matrix, to: &mut ViewMut<'_>) {
+        for (i, row) in from.host().chunks_exact(from.cols().max(1)).enumerate() {
+            to.set_row(i, row);
+        }
+    }
+
+    fn first_not_finite(&self, x: &Matrix) -> Option<usize> {
+        x.host().iter().position(|v| !v.is_finite()).map(|i| i / x.cols())
+    }
+
+    fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) {
+        elementwise::combine(&self.pool, out, keep, terms);
+    }
+
+    fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) {
+        elementwise::add_normal(&self.pool, out, factor, stream, first_sample);
+    }
+
+    fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Vec<f64> {
+        elementwise::dot_rows(x, y)
+    }
+
+    fn error_norms(&self, error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Vec<f64> {
+        elementwise::error_norms(error, x, y, rtol, atol)
+    }
+
+    fn gather(&self, from: &Matrix, rows: &[usize]) -> Result<Matrix> {
+        let d = from.cols();
+        let mut out = self.zeros(rows.len(), d)?;
+        for (to, &i) in out.host_mut().chunks_exact_mut(d.max(1)).zip(rows) {
+            to.copy_from_slice(&from.host()[i * d..(i + 1) * d]);
+        }
+        Ok(out)
+    }
+
+    fn scatter(&self, from: &Matrix, rows: &[usize], to: &mut Matrix) {
+        let d = from.cols();
+        for (row, &i) in from.host().chunks_exact(d.max(1)).zip(rows) {
+            to.host_mut()[i * d..(i + 1) * d].copy_from_slice(row);
+        }
+    }
+
+    fn empirical(&self, query: &Query<'_>, out: Moments<'_>, exec: &Exec<'_>) -> Result<()> {
+        empirical::run(&self.pool, self.isa, query, out, exec)
+    }
+
+    fn nearest(
+        &self,
+        rows: &crate::dataset::Rows,
+        x: &Matrix,
+        k: usize,
+        distance: &mut [f64],
+        index: &mut [i64],
+        exec: &Exec<'_>,
+    ) -> Result<()> {
+        nearest::run(&self.pool, self.isa, rows, x, k, (distance, index), exec)
+    }
+}

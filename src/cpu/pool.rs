@@ -1,0 +1,115 @@
+//! The threads of one context.
+
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// A thread pool that is started at its first use and survives `fork()`.
+///
+/// Threads do not cross a fork, so a pool belongs to the process that made it: a child leaks its parent's pool (joining
+/// threads that do not exist would hang) and starts its own. No lock is held at any time, since a lock held by another
+/// thread while the process forks is held in the child for ever.
+pub struct Pool {
+    threads: usize,
+    started: AtomicPtr<Started>,
+}
+
+struct Started {
+    process: u32,
+    pool: rayon::ThreadPool,
+}
+
+impl Pool {
+    /// A pool of `threads` threads; 0 means one per processor.
+    pub fn new(threads: usize) -> Self {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
+        };
+        Self { threads, started: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn start(&self) -> Result<&rayon::ThreadPool> {
+        let process = std::process::id();
+        let current = self.started.load(Ordering::Acquire);
+        // SAFETY: a non-null pointer came from Box::into_raw below and is freed only by Drop, which has &mut self.
+        if let Some(s) = unsafe { current.as_ref() }
+            && s.process == process
+        {
+            return Ok(&s.pool);
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .thread_name(|i| format!("mnemo-{i}"))
+            .start_handler(|_| crate::capi::silence_panics_of_this_thread())
+            .build()
+            .map_err(|e| Error::NoMemory(format!("num_threads: {} threads could not be started: {e}", self.threads)))?;
+        let fresh = Box::into_raw(Box::new(Started { process, pool }));
+        match self.started.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: `fresh` is now owned by self; a parent's pool that it replaced is leaked on purpose.
+            Ok(_) => Ok(unsafe { &(*fresh).pool }),
+            Err(winner) => {
+                // SAFETY: `fresh` was never shared. Its threads are idle, so dropping it does not wait for work.
+                drop(unsafe { Box::from_raw(fresh) });
+                // SAFETY: as at the load above; another thread of this process installed it.
+                Ok(unsafe { &(*winner).pool })
+            }
+        }
+    }
+
+    /// Runs `task(0..tasks)`, in parallel unless there is nothing to share or `work` (in element operations, roughly
+    /// nanoseconds) is less than waking a thread costs.
+    pub fn run(&self, tasks: usize, work: usize, task: impl Fn(usize) + Send + Sync) -> Result<()> {
+        const WORTH_WAKING: usize = 60_000;
+        if self.threads == 1 || tasks < 2 || work < WORTH_WAKING {
+            (0..tasks).for_each(task);
+        } else {
+            self.start()?.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(task));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let started = *self.started.get_mut();
+        // SAFETY: see `start`; nobody else can hold a reference while self is dropped.
+        if let Some(s) = unsafe { started.as_ref() }
+            && s.process == std::process::id()
+        {
+            // SAFETY: as above. A pool of another process is leaked: its threads do not exist here.
+            drop(unsafe { Box::from_raw(started) });
+        }
+    }
+}
+
+/// Hands disjoint parts of a slice to parallel tasks.
+pub struct Parts<T>(*mut T, usize);
+
+// SAFETY: tasks reach the slice only through `part`, whose caller promises disjoint ranges.
+unsafe impl<T: Send> Sync for Parts<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Parts<T> {}
+
+impl<T> Parts<T> {
+    /// Borrows the slice for the time of one `Pool::run`.
+    pub fn new(slice: &mut [T]) -> Self {
+        Self(slice.as_mut_ptr(), slice.len())
+    }
+
+    /// The elements of `range`.
+    ///
+    /// # Safety
+    /// The slice outlives the returned borrow, and no two live borrows overlap.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn part(&self, range: std::ops::Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.1, "Parts::part");
+        // SAFETY: in bounds by the assertion; disjoint and alive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(range.start), range.len()) }
+    }
+}

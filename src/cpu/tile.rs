@@ -1,0 +1,242 @@
+//! Tiles of decoded data rows, and the sums over pairs of a query and a row that everything else is made of.
+
+use super::vector::Vector;
+use crate::dataset::Rows;
+use crate::error::{Result, try_vec};
+use crate::tensor::Matrix;
+use std::ops::{Deref, DerefMut, Range};
+
+/// Zeros that start on a cache line, so that no register load crosses one.
+pub struct Buffer<T> {
+    data: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+impl<T: Copy + Default> Buffer<T> {
+    const LINE: usize = 64;
+
+    /// `len` zeros.
+    pub fn zeros(len: usize, what: &str) -> Result<Self> {
+        let data = try_vec(len + Self::LINE / size_of::<T>(), T::default(), what)?;
+        let start = data.as_ptr().align_offset(Self::LINE);
+        Ok(Self { data, start, len })
+    }
+}
+
+impl<T> Deref for Buffer<T> {
+    type Target = [T];
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        &self.data[self.start..self.start + self.len]
+    }
+}
+
+impl<T> DerefMut for Buffer<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.data[self.start..self.start + self.len]
+    }
+}
+
+/// How the pass over a data set is cut. It depends on the data set alone, never on the batch or the threads, because the
+/// order of every sum follows from it.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    /// Elements from one decoded row to the next: d rounded up to a cache line of float32; the rest is zeros.
+    pub stride: usize,
+    /// Data rows per tile.
+    pub tile: usize,
+    /// Data rows per chunk, the unit of parallel work.
+    pub chunk: usize,
+    /// Number of data rows that take part.
+    pub len: usize,
+}
+
+impl Plan {
+    /// Queries that share one decoded tile.
+    pub const GROUP: usize = 64;
+
+    /// The plan for `len` rows of `dim` numbers.
+    pub fn new(len: usize, dim: usize) -> Self {
+        const TILE_BYTES: usize = 400 << 10;
+        const MOST_CHUNKS: usize = 32;
+        const LEAST_CHUNK: usize = 1024;
+        let stride = dim.next_multiple_of(16);
+        // A multiple of 8, for the loops over a tile's numbers.
+        let tile = (TILE_BYTES / (stride * size_of::<f64>())).clamp(8, 256) / 8 * 8;
+        let chunk = len.div_ceil(MOST_CHUNKS).max(LEAST_CHUNK).min(len.max(1));
+        Self { stride, tile, chunk, len }
+    }
+
+    /// Number of chunks.
+    pub fn chunks(&self) -> usize {
+        self.len.div_ceil(self.chunk)
+    }
+
+    /// The rows of chunk `c`, as positions in the list of rows that take part.
+    pub fn chunk_range(&self, c: usize) -> Range<usize> {
+        c * self.chunk..((c + 1) * self.chunk).min(self.len)
+    }
+}
+
+/// The index in the data set of the row at `position` of the list of rows that take part.
+#[inline(always)]
+pub fn row_index(subset: Option<&[u32]>, position: usize) -> usize {
+    subset.map_or(position, |s| s[position] as usize)
+}
+
+/// The rows `ids` of a batch, padded to `stride`.
+pub fn pack(x: &Matrix, ids: &[usize], stride: usize) -> Result<Buffer<f64>> {
+    let mut packed = Buffer::zeros(ids.len() * stride, "packed queries")?;
+    for (to, &i) in packed.chunks_exact_mut(stride).zip(ids) {
+        to[..x.cols()].copy_from_slice(&x.host()[i * x.cols()..(i + 1) * x.cols()]);
+    }
+    Ok(packed)
+}
+
+/// Decodes the rows at `positions` into `tile`, one every `stride` elements.
+#[inline(always)]
+pub fn decode(rows: &Rows, subset: Option<&[u32]>, positions: Range<usize>, stride: usize, tile: &mut [f64]) {
+    for (to, p) in tile.chunks_exact_mut(stride).zip(positions) {
+        rows.decode(row_index(subset, p), &mut to[..rows.dim()]);
+    }
+}
+
+/// What a tile's numbers are to a query's: their squared difference summed, or their product summed.
+pub trait PairSum<V: Vector> {
+    /// sum + term(x, y).
+    ///
+    /// # Safety
+    /// See [`super::vector`].
+    unsafe fn add(sum: V, x: V, y: V) -> V;
+}
+
+/// (x - y)².
+pub struct SquaredDifference;
+
+/// x y.
+pub struct Product;
+
+impl<V: Vector> PairSum<V> for SquaredDifference {
+    #[inline(always)]
+    unsafe fn add(sum: V, x: V, y: V) -> V {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let d = x.sub(y);
+            d.mul_add(d, sum)
+        }
+    }
+}
+
+impl<V: Vector> PairSum<V> for Product {
+    #[inline(always)]
+    unsafe fn add(sum: V, x: V, y: V) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { x.mul_add(y, sum) }
+    }
+}
+
+/// `out[b * tile + n] = Σ_k term(x_b[k], y_n[k])` for the packed queries `b` and `count` decoded rows.
+///
+/// The sum of one pair is one register accumulated along k in blocks, whatever its neighbours: its bits do not depend on
+/// how pairs are grouped. Blocks are summed in float64.
+///
+/// # Safety
+/// See [`super::vector`].
+#[inline(always)]
+pub unsafe fn pair_sums<V: Vector, P: PairSum<V>>(
+    x: &[V::Element],
+    queries: Range<usize>,
+    y: &[V::Element],
+    count: usize,
+    plan: &Plan,
+    out: &mut [f64],
+) {
+    // A block of a few queries and a few data rows stays in the first-level cache.
+    const BLOCK_BYTES: usize = 4096;
+    let block = BLOCK_BYTES / size_of::<V::Element>();
+    assert!(x.len() >= queries.end * plan.stride && y.len() >= count * plan.stride);
+    assert!(queries.is_empty() || out.len() >= (queries.end - 1) * plan.tile + count);
+    for from in (0..plan.stride).step_by(block) {
+        let ks = from..(from + block).min(plan.stride);
+        let mut b = queries.start;
+        while b < queries.end {
+            // SAFETY: the assertion covers every pair; the instruction set is the caller's promise.
+            unsafe {
+                // As many sums as registers leave room for.
+                if V::REGISTERS >= 32 && b + 6 <= queries.end {
+                    against_tile::<V, P, 6, 4>(x, b, y, count, plan, ks.clone(), out);
+                    b += 6;
+                } else if b + 4 <= queries.end {
+                    against_tile::<V, P, 4, 3>(x, b, y, count, plan, ks.clone(), out);
+                    b += 4;
+                } else {
+                    against_tile::<V, P, 1, 4>(x, b, y, count, plan, ks.clone(), out);
+                    b += 1;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn against_tile<V: Vector, P: PairSum<V>, const XS: usize, const YS: usize>(
+    x: &[V::Element],
+    b: usize,
+    y: &[V::Element],
+    count: usize,
+    plan: &Plan,
+    ks: Range<usize>,
+    out: &mut [f64],
+) {
+    let mut n = 0;
+    while n < count {
+        // SAFETY: the caller checked the bounds.
+        unsafe {
+            if n + YS <= count {
+                pairs::<V, P, XS, YS>(x, b, y, n, plan, ks.clone(), out);
+                n += YS;
+            } else {
+                pairs::<V, P, XS, 1>(x, b, y, n, plan, ks.clone(), out);
+                n += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn pairs<V: Vector, P: PairSum<V>, const XS: usize, const YS: usize>(
+    x: &[V::Element],
+    b: usize,
+    y: &[V::Element],
+    n: usize,
+    plan: &Plan,
+    ks: Range<usize>,
+    out: &mut [f64],
+) {
+    // SAFETY: the caller checked that rows b..b+XS, n..n+YS and columns ks are inside.
+    unsafe {
+        let xs: [*const V::Element; XS] = std::array::from_fn(|i| x.as_ptr().add((b + i) * plan.stride));
+        let ys: [*const V::Element; YS] = std::array::from_fn(|j| y.as_ptr().add((n + j) * plan.stride));
+        let mut sums = [[V::splat(V::Element::default()); YS]; XS];
+        let mut k = ks.start;
+        while k < ks.end {
+            let yv: [V; YS] = std::array::from_fn(|j| V::load(ys[j].add(k)));
+            for i in 0..XS {
+                let xv = V::load(xs[i].add(k));
+                for j in 0..YS {
+                    sums[i][j] = P::add(sums[i][j], xv, yv[j]);
+                }
+            }
+            k += V::LANES;
+        }
+        for i in 0..XS {
+            for j in 0..YS {
+                let to = out.get_unchecked_mut((b + i) * plan.tile + n + j);
+                let sum: f64 = sums[i][j].sum().into();
+                *to = if ks.start == 0 { sum } else { *to + sum };
+            }
+        }
+    }
+}

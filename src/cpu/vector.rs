@@ -1,0 +1,226 @@
+//! The seam between kernels and instruction sets: a kernel is written once over [`Isa`] and compiled for each.
+//!
+//! Every method is unsafe for one reason: it must be inlined into a function that was compiled for, and is running on, a
+//! processor with the instruction set. `cpu::dispatch` is the only place that decides so.
+#![allow(clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks)]
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// A register of floating-point numbers.
+pub trait Vector: Copy {
+    /// Its element.
+    type Element: Copy + Default + PartialEq + Into<f64>;
+    /// Number of elements.
+    const LANES: usize;
+    /// Number of registers.
+    const REGISTERS: usize;
+    /// All elements `e`.
+    unsafe fn splat(e: Self::Element) -> Self;
+    /// Elements `p[..LANES]`, of any alignment.
+    unsafe fn load(p: *const Self::Element) -> Self;
+    /// self - other.
+    unsafe fn sub(self, other: Self) -> Self;
+    /// self * b + c, rounded once where the machine can.
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// The sum of the elements, halves first.
+    unsafe fn sum(self) -> Self::Element;
+    /// p[i] += f64(self[i]).
+    unsafe fn add_to(self, p: *mut f64);
+    /// A float64 as an element.
+    fn narrow(v: f64) -> Self::Element;
+}
+
+/// An instruction set.
+pub trait Isa {
+    /// Its float64 register.
+    type Double: Vector<Element = f64>;
+    /// Its float32 register.
+    type Single: Vector<Element = f32>;
+    /// a * b + c in scalar float64, fused where the machine can do so in one instruction.
+    fn mul_add(a: f64, b: f64, c: f64) -> f64;
+}
+
+/// Plain Rust: four lanes, no fused multiply-add.
+pub struct Portable;
+
+macro_rules! portable {
+    ($t:ty, $lanes:literal) => {
+        impl Vector for [$t; $lanes] {
+            type Element = $t;
+            const LANES: usize = $lanes;
+            const REGISTERS: usize = 16;
+            #[inline(always)]
+            unsafe fn splat(e: $t) -> Self {
+                [e; $lanes]
+            }
+            #[inline(always)]
+            unsafe fn load(p: *const $t) -> Self {
+                unsafe { p.cast::<Self>().read_unaligned() }
+            }
+            #[inline(always)]
+            unsafe fn sub(self, other: Self) -> Self {
+                std::array::from_fn(|i| self[i] - other[i])
+            }
+            #[inline(always)]
+            unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+                std::array::from_fn(|i| self[i] * b[i] + c[i])
+            }
+            #[inline(always)]
+            unsafe fn sum(self) -> $t {
+                let mut half = $lanes / 2;
+                let mut v = self;
+                while half > 0 {
+                    for i in 0..half {
+                        v[i] += v[i + half];
+                    }
+                    half /= 2;
+                }
+                v[0]
+            }
+            #[inline(always)]
+            unsafe fn add_to(self, p: *mut f64) {
+                for i in 0..$lanes {
+                    unsafe { *p.add(i) += f64::from(self[i]) };
+                }
+            }
+            #[inline(always)]
+            #[allow(clippy::cast_possible_truncation)]
+            fn narrow(v: f64) -> $t {
+                v as $t
+            }
+        }
+    };
+}
+portable!(f64, 4);
+portable!(f32, 4);
+
+impl Isa for Portable {
+    type Double = [f64; 4];
+    type Single = [f32; 4];
+    #[inline(always)]
+    fn mul_add(a: f64, b: f64, c: f64) -> f64 {
+        a * b + c
+    }
+}
+
+/// AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+pub struct Avx2;
+
+/// AVX-512 F and DQ.
+#[cfg(target_arch = "x86_64")]
+pub struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::*;
+
+    macro_rules! register {
+        ($registers:literal x $v:ty, $t:ty, $lanes:literal, $set1:ident, $load:ident, $sub:ident, $fma:ident, $sum:expr, $add:expr) => {
+            impl Vector for $v {
+                type Element = $t;
+                const LANES: usize = $lanes;
+                const REGISTERS: usize = $registers;
+                #[inline(always)]
+                unsafe fn splat(e: $t) -> Self {
+                    unsafe { $set1(e) }
+                }
+                #[inline(always)]
+                unsafe fn load(p: *const $t) -> Self {
+                    unsafe { $load(p) }
+                }
+                #[inline(always)]
+                unsafe fn sub(self, other: Self) -> Self {
+                    unsafe { $sub(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+                    unsafe { $fma(self, b, c) }
+                }
+                #[inline(always)]
+                unsafe fn sum(self) -> $t {
+                    unsafe { $sum(self) }
+                }
+                #[inline(always)]
+                unsafe fn add_to(self, p: *mut f64) {
+                    unsafe { $add(self, p) }
+                }
+                #[inline(always)]
+                #[allow(clippy::cast_possible_truncation)]
+                fn narrow(v: f64) -> $t {
+                    v as $t
+                }
+            }
+        };
+    }
+
+    #[inline(always)]
+    unsafe fn sum_pd256(v: __m256d) -> f64 {
+        unsafe {
+            let pair = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+            _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum_ps256(v: __m256) -> f32 {
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_pd256(v: __m256d, p: *mut f64) {
+        unsafe { _mm256_storeu_pd(p, _mm256_add_pd(_mm256_loadu_pd(p), v)) }
+    }
+    #[inline(always)]
+    unsafe fn add_ps256(v: __m256, p: *mut f64) {
+        unsafe {
+            add_pd256(_mm256_cvtps_pd(_mm256_castps256_ps128(v)), p);
+            add_pd256(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)), p.add(4));
+        }
+    }
+    register!(16 x __m256d, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_sub_pd, _mm256_fmadd_pd, sum_pd256, add_pd256);
+    register!(16 x __m256, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_sub_ps, _mm256_fmadd_ps, sum_ps256, add_ps256);
+
+    impl Isa for Avx2 {
+        type Double = __m256d;
+        type Single = __m256;
+        #[inline(always)]
+        fn mul_add(a: f64, b: f64, c: f64) -> f64 {
+            a.mul_add(b, c)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum_pd512(v: __m512d) -> f64 {
+        unsafe { sum_pd256(_mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1))) }
+    }
+    #[inline(always)]
+    unsafe fn sum_ps512(v: __m512) -> f32 {
+        unsafe { sum_ps256(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1))) }
+    }
+    #[inline(always)]
+    unsafe fn add_pd512(v: __m512d, p: *mut f64) {
+        unsafe { _mm512_storeu_pd(p, _mm512_add_pd(_mm512_loadu_pd(p), v)) }
+    }
+    #[inline(always)]
+    unsafe fn add_ps512(v: __m512, p: *mut f64) {
+        unsafe {
+            add_pd512(_mm512_cvtps_pd(_mm512_castps512_ps256(v)), p);
+            add_pd512(_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)), p.add(8));
+        }
+    }
+    register!(32 x __m512d, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_sub_pd, _mm512_fmadd_pd, sum_pd512, add_pd512);
+    register!(32 x __m512, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_sub_ps, _mm512_fmadd_ps, sum_ps512, add_ps512);
+
+    impl Isa for Avx512 {
+        type Double = __m512d;
+        type Single = __m512;
+        #[inline(always)]
+        fn mul_add(a: f64, b: f64, c: f64) -> f64 {
+            a.mul_add(b, c)
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Training sets: rows in their own element type, decoded as `value = scale * raw + shift` in float64, and their labels.
+
+mod file;
+
+use crate::engine::SharedEngine;
+use crate::error::{Error, Result, try_vec};
+use crate::tensor::{Dtype, Element, LARGEST, Values, View, check_finite};
+use half::{bf16, f16};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// How raw numbers become values: `value = scale * raw + shift`, in float64.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Decoding {
+    /// Multiplies the stored number; finite and not 0.
+    pub scale: f64,
+    /// Added after scaling; finite.
+    pub shift: f64,
+}
+
+impl Default for Decoding {
+    fn default() -> Self {
+        Self { scale: 1.0, shift: 0.0 }
+    }
+}
+
+/// The rows of a training set, as engines read them.
+#[derive(Debug)]
+pub struct Rows {
+    values: Values,
+    len: usize,
+    dim: usize,
+    decoding: Decoding,
+    mean: Vec<f64>,
+    /// |y_n - mean|².
+    squared_norms: Vec<f64>,
+    radius: f64,
+}
+
+impl Rows {
+    fn new(values: Values, len: usize, dim: usize, decoding: Decoding) -> Result<Self> {
+        if len == 0 || dim == 0 {
+            return Err(Error::invalid(format!("rows: {len} x {dim} is empty; at least one row and one column")));
+        }
+        if u32::try_from(len).is_err() {
+            return Err(Error::shape(format!("rows: {len} rows; at most {}", u32::MAX)));
+        }
+        if !(decoding.scale.is_finite() && decoding.scale != 0.0) {
+            return Err(Error::invalid(format!("scale is {}; it must be finite and not 0", decoding.scale)));
+        }
+        if !decoding.shift.is_finite() {
+            return Err(Error::invalid(format!("shift is {}; it must be finite", decoding.shift)));
+        }
+        check_finite("rows", &values_view(&values, len, dim))?;
+        let mut rows = Self { values, len, dim, decoding, mean: Vec::new(), squared_norms: Vec::new(), radius: 0.0 };
+        rows.measure()?;
+        Ok(rows)
+    }
+
+    /// Mean, norms and radius; two plain passes in index order, so that they never depend on a thread count.
+    fn measure(&mut self) -> Result<()> {
+        let mut mean = try_vec(self.dim, 0.0, "data set mean")?;
+        let mut row = try_vec(self.dim, 0.0, "data set row")?;
+        for n in 0..self.len {
+            self.decode(n, &mut row);
+            if let Some(j) = row.iter().position(|v| v.is_nan() || v.abs() > LARGEST) {
+                return Err(Error::invalid(format!(
+                    "rows: row {n}, column {j} is {} after scale and shift; at most {LARGEST:e} in magnitude",
+                    row[j]
+                )));
+            }
+            mean.iter_mut().zip(&row).for_each(|(m, v)| *m += v);
+        }
+        mean.iter_mut().for_each(|m| *m /= self.len as f64);
+        let mut squared_norms = try_vec(self.len, 0.0, "data set norms")?;
+        for (n, norm) in squared_norms.iter_mut().enumerate() {
+            self.decode(n, &mut row);
+            *norm = row.iter().zip(&mean).map(|(v, m)| (v - m) * (v - m)).sum();
+        }
+        self.radius = squared_norms.iter().copied().fold(0.0, f64::max).sqrt();
+        self.squared_norms = squared_norms;
+        self.mean = mean;
+        Ok(())
+    }
+
+    /// Number of rows N, at least 1.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Always false: a data set has rows.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Dimension d of a row, at least 1.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The element type in which the rows are stored.
+    pub fn dtype(&self) -> Dtype {
+        self.values.dtype()
+    }
+
+    /// The mean row.
+    pub fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// The squared distance of each row from the mean row.
+    pub fn squared_norms(&self) -> &[f64] {
+        &self.squared_norms
+    }
+
+    /// The largest distance of a row from the mean row.
+    pub fn radius(&self) -> f64 {
+        self.radius
+    }
+
+    /// Writes the values of row `n` to `out[..dim]`.
+    #[inline(always)]
+    pub fn decode(&self, n: usize, out: &mut [f64]) {
+        let range = n * self.dim..(n + 1) * self.dim;
+        let Decoding { scale, shift } = self.decoding;
+        // Two roundings, multiply then add, on every machine: a fused form would change the last bit with the processor.
+        #[inline(always)]
+        fn each<T: Copy>(raw: &[T], out: &mut [f64], f: impl Fn(T) -> f64) {
+            out.iter_mut().zip(raw).for_each(|(o, &r)| *o = f(r));
+        }
+        match &self.values {
+            Values::U8(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
+            Values::F32(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
+            Values::F64(v) => each(&v[range], out, |r| scale * r + shift),
+            Values::F16(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
+            Values::Bf16(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
+        }
+    }
+}
+
+fn values_view(values: &Values, rows: usize, cols: usize) -> View<'_> {
+    match values {
+        Values::F32(v) => View::new(v, rows, cols),
+        Values::F64(v) => View::new(v, rows, cols),
+        Values::F16(v) => View::new(v, rows, cols),
+        Values::Bf16(v) => View::new(v, rows, cols),
+        Values::U8(v) => View::new(v, rows, cols),
+    }
+}
+
+/// A training set: immutable, shared by the scores that are built on it.
+pub struct Dataset {
+    engine: SharedEngine,
+    rows: Rows,
+    groups: Option<BTreeMap<i64, Vec<u32>>>,
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dataset({} x {} {})", self.rows.len, self.rows.dim, self.rows.dtype().name())
+    }
+}
+
+impl Dataset {
+    /// Copies the caller's matrix (F32, F64, F16, BF16 or U8) in its own type; `labels` are one integer per row.
+    pub fn copy(engine: SharedEngine, rows: View<'_>, labels: Option<View<'_>>, decoding: Decoding) -> Result<Self> {
+        let bytes = rows.rows() as u128 * rows.cols() as u128 * rows.dtype().size() as u128;
+        if let Some(limit) = engine.memory_limit()
+            && bytes > u128::from(limit)
+        {
+            return Err(Error::NoMemory(format!("rows: {bytes} bytes exceed the context's memory_limit of {limit}")));
+        }
+        let values = match rows.dtype() {
+            Dtype::F32 => Values::F32(copy_rows(&rows)?),
+            Dtype::F64 => Values::F64(copy_rows(&rows)?),
+            Dtype::F16 => Values::F16(copy_rows::<f16>(&rows)?),
+            Dtype::Bf16 => Values::Bf16(copy_rows::<bf16>(&rows)?),
+            Dtype::U8 => Values::U8(copy_rows(&rows)?),
+            other => {
+                return Err(Error::dtype(format!(
+                    "rows: element type {}; accepted are F32, F64, F16, BF16 and U8",
+                    other.name()
+                )));
+            }
+        };
+        let labels = labels.map(|l| label_values(&l)).transpose()?;
+        Self::build(engine, values, (rows.rows(), rows.cols()), labels, decoding)
+    }
+
+    /// Reads `.npy` or IDX files, plain or gzip-compressed.
+    pub fn open(engine: SharedEngine, path: &Path, labels: Option<&Path>, decoding: Decoding) -> Result<Self> {
+        let limit = engine.memory_limit();
+        let rows = file::read_rows(path, limit)?;
+        let labels = labels.map(|p| file::read_labels(p, limit)).transpose()?;
+        Self::build(engine, rows.values, (rows.rows, rows.dim), labels, decoding)
+    }
+
+    fn build(
+        engine: SharedEngine,
+        values: Values,
+        (len, dim): (usize, usize),
+        labels: Option<Vec<i64>>,
+        decoding: Decoding,
+    ) -> Result<Self> {
+        let rows = Rows::new(values, len, dim, decoding)?;
+        let groups = match labels {
+            None => None,
+            Some(labels) => {
+                if labels.len() != len {
+                    return Err(Error::shape(format!("labels: {} labels for {len} rows; one per row", labels.len())));
+                }
+                let mut groups = BTreeMap::<i64, Vec<u32>>::new();
+                for (n, &label) in (0u32..).zip(&labels) {
+                    groups.entry(label).or_default().push(n);
+                }
+                Some(groups)
+            }
+        };
+        Ok(Self { engine, rows, groups })
+    }
+
+    /// The engine that computes on this data set.
+    pub fn engine(&self) -> &SharedEngine {
+        &self.engine
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Number of distinct labels; 0 if the data set has none.
+    pub fn label_count(&self) -> usize {
+        self.groups.as_ref().map_or(0, BTreeMap::len)
+    }
+
+    /// The indices of the rows that carry `label`, ascending.
+    pub fn rows_of_label(&self, label: i64) -> Result<&[u32]> {
+        let groups = self.groups.as_ref().ok_or_else(|| Error::invalid("label: the data set has no labels"))?;
+        groups.get(&label).map(Vec::as_slice).ok_or_else(|| {
+            Error::invalid(format!("label is {label}; the data set holds {} labels and this is not one", groups.len()))
+        })
+    }
+}
+
+fn copy_rows<T: Element>(view: &View<'_>) -> Result<Vec<T>> {
+    let len = view.rows() * view.cols();
+    let mut out = Vec::new();
+    out.try_reserve_exact(len).map_err(|_| Error::no_memory(len as u128 * std::mem::size_of::<T>() as u128, "rows"))?;
+    for i in 0..view.rows() {
+        out.extend_from_slice(view.row::<T>(i));
+    }
+    Ok(out)
+}
+
+fn label_values(view: &View<'_>) -> Result<Vec<i64>> {
+    if view.cols() != 1 {
+        return Err(Error::shape(format!("labels: {} columns; a vector has 1", view.cols())));
+    }
+    (0..view.rows())
+        .map(|i| {
+            Ok(match view.dtype() {
+                Dtype::I64 => view.row::<i64>(i)[0],
+                Dtype::I32 => i64::from(view.row::<i32>(i)[0]),
+                Dtype::U8 => i64::from(view.row::<u8>(i)[0]),
+                other => {
+                    return Err(Error::dtype(format!(
+                        "labels: element type {}; accepted are I64, I32 and U8",
+                        other.name()
+                    )));
+                }
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,135 @@
+//! The boundary between mathematics and machines: the fused operations that core code asks for, whoever computes them.
+//!
+//! Core code holds [`Matrix`] values, hands them from one operation to the next and never looks inside; numbers of
+//! which there is one per row (times, scales, log densities) are host vectors.
+
+use crate::dataset::Rows;
+use crate::error::Result;
+use crate::exec::Exec;
+use crate::random::Stream;
+use crate::tensor::{Matrix, View, ViewMut};
+use std::sync::Arc;
+
+/// How exact a result has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grade {
+    /// The caller's numbers are float32: a relative error of a few 1e-7 in the weighted mean is allowed.
+    Single,
+    /// The caller's numbers are float64.
+    Double,
+}
+
+/// A factor in [`Engine::combine`].
+#[derive(Clone, Copy, Debug)]
+pub enum Factor<'a> {
+    /// One number for all rows.
+    All(f64),
+    /// One number per row.
+    Rows(&'a [f64]),
+}
+
+impl Factor<'_> {
+    /// The factor of row `i`.
+    pub fn of(&self, i: usize) -> f64 {
+        match self {
+            Self::All(c) => *c,
+            Self::Rows(c) => c[i],
+        }
+    }
+}
+
+/// A Gaussian-kernel query against the rows y_n of a data set: ℓ_n = -½ precision |x - y_n|², w = softmax(ℓ).
+#[derive(Clone, Copy)]
+pub struct Query<'a> {
+    /// The training rows.
+    pub rows: &'a Rows,
+    /// The rows that take part, ascending; all of them when `None`.
+    pub subset: Option<&'a [u32]>,
+    /// x, `[batch, dim]`.
+    pub x: &'a Matrix,
+    /// One precision per row of `x`: finite and not negative.
+    pub precision: &'a [f64],
+    /// Rows whose summed weight is below this may be left out of the weighted mean; 0 leaves out nothing.
+    pub tolerance: f64,
+    /// How exact the mean has to be.
+    pub grade: Grade,
+    /// v of the covariance product `[batch, dim]`.
+    pub tangent: Option<&'a Matrix>,
+}
+
+/// What a [`Query`] returns; absent outputs cost nothing. All sums run over the rows that take part.
+#[derive(Default)]
+pub struct Moments<'a> {
+    /// ȳ = Σ w_n y_n, `[batch, dim]`.
+    pub mean: Option<&'a mut Matrix>,
+    /// ȳ - x, without the rounding of ȳ, `[batch, dim]`.
+    pub offset: Option<&'a mut Matrix>,
+    /// Σ w_n (y_n - ȳ) ((y_n - ȳ)·v), `[batch, dim]`; needs [`Query::tangent`].
+    pub covariance_product: Option<&'a mut Matrix>,
+    /// ln Σ exp(ℓ_n).
+    pub log_sum: Option<&'a mut [f64]>,
+    /// -Σ w ln w, in nats.
+    pub entropy: Option<&'a mut [f64]>,
+    /// Σ w_n |y_n - ȳ|².
+    pub covariance_trace: Option<&'a mut [f64]>,
+    /// argmin |x - y_n|, ties to the lowest index.
+    pub nearest: Option<&'a mut [i64]>,
+    /// min |x - y_n|.
+    pub nearest_distance: Option<&'a mut [f64]>,
+}
+
+/// A machine that computes.
+pub trait Engine: Send + Sync {
+    /// What the engine is, as a JSON object.
+    fn describe(&self) -> String;
+
+    /// The bytes a data set may take, if the caller set a limit.
+    fn memory_limit(&self) -> Option<u64>;
+
+    /// A matrix of zeros.
+    fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix>;
+
+    /// A working copy of the caller's F32 or F64 matrix; `name` is the argument's name, for messages about NaN and Inf.
+    fn load(&self, name: &str, from: View<'_>) -> Result<Matrix>;
+
+    /// Writes a matrix to the caller's F32 or F64 memory, rounding once.
+    fn store(&self, from: &Matrix, to: &mut ViewMut<'_>);
+
+    /// Whether every element is finite; the first row that has another, if not.
+    fn first_not_finite(&self, x: &Matrix) -> Option<usize>;
+
+    /// out ← Σ factor · matrix, or out ← keep · out + Σ factor · matrix.
+    fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]);
+
+    /// out ← out + factor · z, z standard normal: element j of row i is number j of sample `first_sample + i` of `stream`.
+    fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64);
+
+    /// Row inner products x_i · y_i.
+    fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Vec<f64>;
+
+    /// Root mean square over a row of error / (atol + rtol max(|x|, |y|)).
+    fn error_norms(&self, error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Vec<f64>;
+
+    /// A matrix of the named rows.
+    fn gather(&self, from: &Matrix, rows: &[usize]) -> Result<Matrix>;
+
+    /// Row i of `from` becomes row `rows[i]` of `to`.
+    fn scatter(&self, from: &Matrix, rows: &[usize], to: &mut Matrix);
+
+    /// The fused pass over a data set behind every empirical score (reg 3.8). It never stores a batch × N matrix.
+    fn empirical(&self, query: &Query<'_>, out: Moments<'_>, exec: &Exec<'_>) -> Result<()>;
+
+    /// The `k` nearest rows of each query in Euclidean distance, nearest first, ties to the lower index: `[batch, k]` each.
+    fn nearest(
+        &self,
+        rows: &Rows,
+        x: &Matrix,
+        k: usize,
+        distance: &mut [f64],
+        index: &mut [i64],
+        exec: &Exec<'_>,
+    ) -> Result<()>;
+}
+
+/// A shared engine, as every object that computes holds one.
+pub type SharedEngine = Arc<dyn Engine>;

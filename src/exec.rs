@@ -1,0 +1,69 @@
+//! How one call runs: its seed, and how the caller watches and stops it.
+
+use crate::error::{Error, Result};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that any thread may raise to stop a call.
+#[derive(Debug, Default)]
+pub struct Cancel(AtomicBool);
+
+impl Cancel {
+    /// Asks every call that uses this flag to stop.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the flag usable for a new call.
+    pub fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a stop was asked for.
+    pub fn requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A progress callback: (done, total) → whether to go on.
+pub type Progress<'a> = dyn FnMut(u64, u64) -> bool + 'a;
+
+/// The circumstances of one call. It stays on the thread that entered the library; workers see only [`Exec::cancel`].
+#[derive(Default)]
+pub struct Exec<'a> {
+    /// The seed of every random number drawn in the call.
+    pub seed: u64,
+    /// Raised by the caller to stop.
+    pub cancel: Option<&'a Cancel>,
+    /// Told how far the call has come.
+    pub progress: RefCell<Option<&'a mut Progress<'a>>>,
+}
+
+impl Exec<'_> {
+    /// The same seed and cancel flag without the progress callback, for a call inside a call.
+    pub fn quiet(&self) -> Exec<'_> {
+        Exec { seed: self.seed, cancel: self.cancel, progress: RefCell::new(None) }
+    }
+
+    /// [`Error::Cancelled`] if a stop was asked for.
+    pub fn check(&self) -> Result<()> {
+        match self.cancel {
+            Some(c) if c.requested() => Err(Error::Cancelled("exec.cancel: a stop was requested".into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reports progress, then looks at the cancel flag.
+    pub fn report(&self, done: u64, total: u64) -> Result<()> {
+        // Taken out while it runs, so that a callback which calls the library again finds no borrow of it.
+        let taken = self.progress.borrow_mut().take();
+        if let Some(progress) = taken {
+            let go_on = progress(done, total);
+            *self.progress.borrow_mut() = Some(progress);
+            if !go_on {
+                return Err(Error::Cancelled(format!("exec.progress asked to stop at {done} of {total}")));
+            }
+        }
+        self.check()
+    }
+}

@@ -1,0 +1,171 @@
+//! Dormand–Prince 5(4) with a step size and an error test for every sample: a hard sample does not slow its neighbours
+//! down, and no sample's result depends on the batch it is in.
+
+use super::{Model, Observer, Options};
+use crate::engine::Factor::{All, Rows};
+use crate::error::{Error, Result};
+use crate::tensor::Matrix;
+
+/// Dormand and Prince (1980): nodes, stage weights, and the difference of the fifth- and fourth-order weights.
+const C: [f64; 6] = [0.0, 1.0 / 5.0, 3.0 / 10.0, 4.0 / 5.0, 8.0 / 9.0, 1.0];
+const A: [&[f64]; 6] = [
+    &[],
+    &[1.0 / 5.0],
+    &[3.0 / 40.0, 9.0 / 40.0],
+    &[44.0 / 45.0, -56.0 / 15.0, 32.0 / 9.0],
+    &[19372.0 / 6561.0, -25360.0 / 2187.0, 64448.0 / 6561.0, -212.0 / 729.0],
+    &[9017.0 / 3168.0, -355.0 / 33.0, 46732.0 / 5247.0, 49.0 / 176.0, -5103.0 / 18656.0],
+];
+const B: [f64; 6] = [35.0 / 384.0, 0.0, 500.0 / 1113.0, 125.0 / 192.0, -2187.0 / 6784.0, 11.0 / 84.0];
+const E: [f64; 7] =
+    [71.0 / 57600.0, 0.0, -71.0 / 16695.0, 71.0 / 1920.0, -17253.0 / 339200.0, 22.0 / 525.0, -1.0 / 40.0];
+
+/// The step-size controller of Hairer, Nørsett and Wanner (1993), II.4: the order of the error, a safety factor, and how
+/// much one step may differ from the last.
+const ORDER: f64 = 5.0;
+const SAFETY: f64 = 0.9;
+const LEAST_FACTOR: f64 = 0.2;
+const MOST_FACTOR: f64 = 10.0;
+/// Attempts after which a run is given up as hopeless.
+const MOST_ROUNDS: u64 = 1_000_000;
+
+/// Integrates `x` from `nodes[0]` to `nodes[1]`; a third node of NaN asks for a denoising step at the end.
+pub fn run(
+    model: &Model<'_, '_>,
+    options: &Options,
+    nodes: &[f64],
+    mut x: Matrix,
+    mut observer: Option<&mut Observer<'_>>,
+) -> Result<Matrix> {
+    let engine = model.score.engine();
+    let batch = x.rows();
+    let mut done_at = nodes.len() - 1;
+    let denoise = nodes[done_at].is_nan();
+    done_at -= usize::from(denoise);
+    let mut round = 0;
+    for segment in nodes[..=done_at].windows(2) {
+        let (start, end) = (segment[0], segment[1]);
+        let mut t = vec![start; batch];
+        let mut slope = model.slope(&x, &t)?;
+        let mut h = first_steps(model, options, &x, &slope, start, end)?;
+        let mut active: Vec<usize> = (0..batch).collect();
+        while !active.is_empty() {
+            let furthest = active.iter().map(|&i| t[i]).fold(end, f64::max);
+            model.exec.report(((start - furthest) / (start - end) * 1000.0) as u64, 1000)?;
+            let attempt = Attempt::new(model, &x, &slope, &t, &h, &active)?;
+            let norms = engine.error_norms(&attempt.error, &attempt.from, &attempt.to, options.rtol, options.atol);
+            let mut accepted = Vec::new();
+            for (row, (&i, norm)) in active.iter().zip(norms).enumerate() {
+                let factor = if norm.is_finite() { SAFETY * norm.powf(-1.0 / ORDER) } else { LEAST_FACTOR };
+                if norm <= 1.0 {
+                    accepted.push(row);
+                    t[i] = attempt.t[row];
+                    h[i] *= factor.clamp(LEAST_FACTOR, MOST_FACTOR);
+                } else {
+                    h[i] *= factor.clamp(LEAST_FACTOR, 1.0);
+                }
+                // Exactly to the end, and not to a sliver before it.
+                if t[i] + h[i] < end || (t[i] + h[i] - end) < -0.01 * h[i] {
+                    h[i] = end - t[i];
+                }
+                if t[i] > end && t[i] + h[i] == t[i] {
+                    return Err(Error::invalid(format!(
+                        "rtol {:e}, atol {:e}: sample {i} needs a step below the resolution of t at {:?}; loosen them or end earlier",
+                        options.rtol, options.atol, t[i]
+                    )));
+                }
+            }
+            let rows: Vec<usize> = accepted.iter().map(|&row| active[row]).collect();
+            engine.scatter(&engine.gather(&attempt.to, &accepted)?, &rows, &mut x);
+            engine.scatter(&engine.gather(&attempt.slope, &accepted)?, &rows, &mut slope);
+            active.retain(|&i| t[i] > end);
+            round += 1;
+            if round == MOST_ROUNDS {
+                return Err(Error::invalid(format!("rtol {:e}: no end after {round} steps", options.rtol)));
+            }
+            if let Some(observe) = observer.as_mut() {
+                observe(round, active.iter().map(|&i| t[i]).fold(end, f64::max), &x)?;
+            }
+        }
+    }
+    if denoise {
+        x = model.denoised(&x, &vec![nodes[done_at]; batch])?;
+        if let Some(observe) = observer.as_mut() {
+            observe(round + 1, 0.0, &x)?;
+        }
+    }
+    model.exec.report(1000, 1000)?;
+    Ok(x)
+}
+
+/// One step of every active sample, not yet accepted.
+struct Attempt {
+    from: Matrix,
+    to: Matrix,
+    /// dx/dt at `to`: the next step's first stage.
+    slope: Matrix,
+    error: Matrix,
+    /// The times after the step.
+    t: Vec<f64>,
+}
+
+impl Attempt {
+    fn new(model: &Model<'_, '_>, x: &Matrix, slope: &Matrix, t: &[f64], h: &[f64], active: &[usize]) -> Result<Self> {
+        let engine = model.score.engine();
+        let from = engine.gather(x, active)?;
+        let h: Vec<f64> = active.iter().map(|&i| h[i]).collect();
+        let at = |c: f64| -> Vec<f64> { active.iter().zip(&h).map(|(&i, h)| t[i] + c * h).collect() };
+        let mut stages = vec![engine.gather(slope, active)?];
+        // x + h Σ weight · stage
+        let advance = |weights: &[f64], stages: &[Matrix], start: Option<&Matrix>| -> Result<Matrix> {
+            let mut out = engine.zeros(from.rows(), from.cols())?;
+            let factors: Vec<Vec<f64>> = weights.iter().map(|w| h.iter().map(|h| w * h).collect()).collect();
+            let mut terms: Vec<_> = start.iter().map(|m| (All(1.0), *m)).collect();
+            terms.extend(factors.iter().zip(stages).map(|(f, s)| (Rows(f), s)));
+            engine.combine(&mut out, None, &terms);
+            Ok(out)
+        };
+        for s in 1..6 {
+            let x = advance(A[s], &stages, Some(&from))?;
+            stages.push(model.slope(&x, &at(C[s]))?);
+        }
+        let to = advance(&B, &stages, Some(&from))?;
+        let t = at(1.0);
+        stages.push(model.slope(&to, &t)?);
+        let error = advance(&E, &stages, None)?;
+        let slope = stages.pop().expect("seven stages");
+        Ok(Self { from, to, slope, error, t })
+    }
+}
+
+/// A first step for every sample (Hairer, Nørsett and Wanner 1993, II.4), negative.
+fn first_steps(
+    model: &Model<'_, '_>,
+    options: &Options,
+    x: &Matrix,
+    slope: &Matrix,
+    start: f64,
+    end: f64,
+) -> Result<Vec<f64>> {
+    let engine = model.score.engine();
+    let norm = |v: &Matrix| engine.error_norms(v, x, x, options.rtol, options.atol);
+    let (size, speed) = (norm(x), norm(slope));
+    let span = start - end;
+    let guess: Vec<f64> = (size.iter().zip(&speed))
+        .map(|(d0, d1)| if *d0 < 1e-5 || *d1 < 1e-5 { 1e-6 * span } else { 0.01 * d0 / d1 }.min(span))
+        .collect();
+    let back: Vec<f64> = guess.iter().map(|h| -h).collect();
+    let mut ahead = engine.zeros(x.rows(), x.cols())?;
+    engine.combine(&mut ahead, None, &[(All(1.0), x), (Rows(&back), slope)]);
+    let times: Vec<f64> = guess.iter().map(|h| start - h).collect();
+    let mut change = model.slope(&ahead, &times)?;
+    engine.combine(&mut change, Some(All(1.0)), &[(All(-1.0), slope)]);
+    Ok((norm(&change).iter().zip(&guess).zip(&speed))
+        .map(|((change, h), d1)| {
+            let curvature = change / h;
+            let most = d1.max(curvature);
+            let step = if most <= 1e-15 { (1e-6 * span).max(h * 1e-3) } else { (0.01 / most).powf(1.0 / ORDER) };
+            -(100.0 * h).min(step).min(span)
+        })
+        .collect())
+}

@@ -1,0 +1,196 @@
+//! The host's own model behind a callback: any of the five things a diffusion network predicts, converted (FORMULAS 1).
+
+use super::{Evaluation, ScoreModel, Want, marginals};
+use crate::engine::{Factor, Grade, SharedEngine};
+use crate::error::{Error, Result, try_vec};
+use crate::exec::Exec;
+use crate::process::{Marginal, Process};
+use crate::tensor::{Element, Matrix, View, ViewMut};
+
+/// What a model predicts from (x, t).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prediction {
+    /// s = ∇ log p_t(x).
+    Score,
+    /// ε̂ = -σ s.
+    Epsilon,
+    /// x̂0 = (x + σ² s) / m.
+    Clean,
+    /// v̂ = m ε̂ - σ x̂0.
+    Velocity,
+    /// û = ε̂ - x̂0.
+    Flow,
+}
+
+/// The host's model. Matrices are contiguous, F32 for callers who work in F32 and F64 for the others; times are F64, one
+/// per sample. A failure is the callback's own non-zero number.
+pub trait Predictor: Send + Sync {
+    /// Writes the prediction at `x` and `t` to `out`, both `[batch, dim]`.
+    fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>) -> std::result::Result<(), i32>;
+
+    /// Writes the derivative of the prediction along `v` to `out`; `None` if the model has no derivative.
+    fn jvp(&self, x: View<'_>, t: View<'_>, v: View<'_>, out: ViewMut<'_>) -> Option<std::result::Result<(), i32>>;
+}
+
+/// A score computed by the host.
+pub struct Custom {
+    engine: SharedEngine,
+    process: Process,
+    dim: usize,
+    prediction: Prediction,
+    predictor: Box<dyn Predictor>,
+}
+
+/// score = x · on_x + prediction · on_prediction, per sample.
+struct Linear {
+    on_x: Vec<f64>,
+    on_prediction: Vec<f64>,
+}
+
+impl Custom {
+    /// A score of dimension `dim` under `process`.
+    pub fn new(
+        engine: SharedEngine,
+        process: Process,
+        dim: usize,
+        prediction: Prediction,
+        predictor: Box<dyn Predictor>,
+    ) -> Self {
+        Self { engine, process, dim, prediction, predictor }
+    }
+
+    fn to_score(&self, marginals: &[Marginal]) -> Linear {
+        let of = |p: &Marginal| {
+            let (m, s) = (p.m, p.sigma);
+            match self.prediction {
+                Prediction::Score => (0.0, 1.0),
+                Prediction::Epsilon => (0.0, -1.0 / s),
+                Prediction::Clean => (-1.0 / s / s, m / s / s),
+                Prediction::Velocity => (-1.0 / (m * m + s * s), -m / s / (m * m + s * s)),
+                Prediction::Flow => (-1.0 / (m + s) / s, -m / (m + s) / s),
+            }
+        };
+        let (on_x, on_prediction) = marginals.iter().map(of).unzip();
+        Linear { on_x, on_prediction }
+    }
+
+    fn to_denoised(&self, marginals: &[Marginal], t: &[f64]) -> Result<Linear> {
+        if matches!(self.prediction, Prediction::Score | Prediction::Epsilon)
+            && let Some(i) = marginals.iter().position(|p| p.m == 0.0)
+        {
+            return Err(Error::invalid(format!(
+                "t, row {i}: t = {:?} has m = 0, where a {:?} prediction says nothing about the denoised value",
+                t[i], self.prediction
+            )));
+        }
+        let of = |p: &Marginal| {
+            let (m, s) = (p.m, p.sigma);
+            match self.prediction {
+                Prediction::Score => (1.0 / m, s * s / m),
+                Prediction::Epsilon => (1.0 / m, -s / m),
+                Prediction::Clean => (0.0, 1.0),
+                Prediction::Velocity => (m / (m * m + s * s), -s / (m * m + s * s)),
+                Prediction::Flow => (1.0 / (m + s), -s / (m + s)),
+            }
+        };
+        let (on_x, on_prediction) = marginals.iter().map(of).unzip();
+        Ok(Linear { on_x, on_prediction })
+    }
+
+    /// Hands the matrices to the host in the caller's element type and takes its answer back.
+    fn call<T: Element + Default>(
+        &self,
+        name: &str,
+        inputs: &[&Matrix],
+        t: &[f64],
+        call: impl FnOnce(&[View<'_>], View<'_>, ViewMut<'_>) -> Option<std::result::Result<(), i32>>,
+    ) -> Result<Matrix> {
+        let (batch, d) = (inputs[0].rows(), self.dim);
+        let host = |m: &&Matrix| {
+            let mut copy = try_vec(batch * d, T::default(), "callback input")?;
+            self.engine.store(m, &mut ViewMut::new(&mut copy, batch, d));
+            Ok(copy)
+        };
+        let copies = inputs.iter().map(host).collect::<Result<Vec<Vec<T>>>>()?;
+        let views: Vec<View<'_>> = copies.iter().map(|c| View::new(c, batch, d)).collect();
+        let mut out = try_vec(batch * d, T::default(), "callback output")?;
+        match call(&views, View::new(t, batch, 1), ViewMut::new(&mut out, batch, d)) {
+            None => Err(Error::unsupported("this custom score has no jvp callback")),
+            Some(Err(native)) => Err(Error::Callback {
+                message: format!("the {name} callback returned {native}; 0 means success"),
+                native,
+            }),
+            Some(Ok(())) => self
+                .engine
+                .load("out", View::new(&out, batch, d))
+                .map_err(|e| Error::Callback { message: format!("the {name} callback wrote to {e}"), native: 0 }),
+        }
+    }
+}
+
+impl ScoreModel for Custom {
+    fn engine(&self) -> &SharedEngine {
+        &self.engine
+    }
+
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn eval(&self, x: &Matrix, t: &[f64], want: Want, grade: Grade, exec: &Exec<'_>) -> Result<Evaluation> {
+        let absent = [
+            (want.log_density, "log_density"),
+            (want.divergence, "divergence"),
+            (want.entropy, "entropy"),
+            (want.nearest_index, "nearest_index"),
+            (want.nearest_distance, "nearest_distance"),
+        ];
+        if let Some((_, name)) = absent.iter().find(|(wanted, _)| *wanted) {
+            return Err(Error::unsupported(format!("{name}: a custom score has score and denoised only")));
+        }
+        exec.check()?;
+        let marginals = marginals(&self.process, t)?;
+        // What can be refused is refused before the host is asked to work.
+        let denoised = want.denoised.then(|| self.to_denoised(&marginals, t)).transpose()?;
+        let score = want.score.then(|| self.to_score(&marginals));
+        if x.rows() == 0 {
+            let empty = |wanted: bool| wanted.then(|| self.engine.zeros(0, self.dim)).transpose();
+            return Ok(Evaluation { score: empty(want.score)?, denoised: empty(want.denoised)?, ..Default::default() });
+        }
+        let ask = |v: &[View<'_>], t: View<'_>, out: ViewMut<'_>| Some(self.predictor.eval(v[0], t, out));
+        let prediction = match grade {
+            Grade::Single => self.call::<f32>("eval", &[x], t, ask)?,
+            Grade::Double => self.call::<f64>("eval", &[x], t, ask)?,
+        };
+        let convert = |linear: &Linear| {
+            let mut out = self.engine.zeros(x.rows(), self.dim)?;
+            let terms = [(Factor::Rows(&linear.on_x), x), (Factor::Rows(&linear.on_prediction), &prediction)];
+            self.engine.combine(&mut out, None, &terms);
+            Ok(out)
+        };
+        Ok(Evaluation {
+            score: score.as_ref().map(convert).transpose()?,
+            denoised: denoised.as_ref().map(convert).transpose()?,
+            ..Evaluation::default()
+        })
+    }
+
+    fn jvp(&self, x: &Matrix, t: &[f64], v: &Matrix, grade: Grade, exec: &Exec<'_>) -> Result<Matrix> {
+        exec.check()?;
+        let linear = self.to_score(&marginals(&self.process, t)?);
+        if x.rows() == 0 {
+            return self.engine.zeros(0, self.dim);
+        }
+        let ask = |views: &[View<'_>], t: View<'_>, out: ViewMut<'_>| self.predictor.jvp(views[0], t, views[1], out);
+        let mut out = match grade {
+            Grade::Single => self.call::<f32>("jvp", &[x, v], t, ask)?,
+            Grade::Double => self.call::<f64>("jvp", &[x, v], t, ask)?,
+        };
+        self.engine.combine(&mut out, Some(Factor::Rows(&linear.on_prediction)), &[(Factor::Rows(&linear.on_x), v)]);
+        Ok(out)
+    }
+}
