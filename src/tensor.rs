@@ -297,7 +297,8 @@ pub fn check_finite(name: &str, view: &View<'_>) -> Result<()> {
     fn scan<T: Element>(name: &str, view: &View<'_>, to_f64: impl Fn(T) -> f64) -> Result<()> {
         for i in 0..view.rows() {
             let row = view.row::<T>(i);
-            if let Some(j) = row.iter().position(|&v| !(to_f64(v).abs() <= LARGEST)) {
+            // NaN is in no range.
+            if let Some(j) = row.iter().position(|&v| !(-LARGEST..=LARGEST).contains(&to_f64(v))) {
                 let v = to_f64(row[j]);
                 return Err(Error::invalid(format!(
                     "{name}: row {i}, column {j} is {v}; every element must be finite and at most {LARGEST:e} in magnitude"

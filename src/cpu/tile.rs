@@ -231,10 +231,10 @@ unsafe fn pairs<V: Vector, P: PairSum<V>, const XS: usize, const YS: usize>(
             }
             k += V::LANES;
         }
-        for i in 0..XS {
-            for j in 0..YS {
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, sum) in sums.iter().enumerate() {
                 let to = out.get_unchecked_mut((b + i) * plan.tile + n + j);
-                let sum: f64 = sums[i][j].sum().into();
+                let sum: f64 = sum.sum().into();
                 *to = if ks.start == 0 { sum } else { *to + sum };
             }
         }

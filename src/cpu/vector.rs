@@ -17,7 +17,7 @@ pub trait Vector: Copy {
     const REGISTERS: usize;
     /// All elements `e`.
     unsafe fn splat(e: Self::Element) -> Self;
-    /// Elements `p[..LANES]`, of any alignment.
+    /// The `LANES` elements from `p`, of any alignment.
     unsafe fn load(p: *const Self::Element) -> Self;
     /// self - other.
     unsafe fn sub(self, other: Self) -> Self;
@@ -25,7 +25,7 @@ pub trait Vector: Copy {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     /// The sum of the elements, halves first.
     unsafe fn sum(self) -> Self::Element;
-    /// p[i] += f64(self[i]).
+    /// Adds element i, as float64, to `*p.add(i)`.
     unsafe fn add_to(self, p: *mut f64);
     /// A float64 as an element.
     fn narrow(v: f64) -> Self::Element;

@@ -107,7 +107,7 @@ fn custom(process: &Process, times: &[f64], denoise_last: bool) -> Result<Vec<f6
     if times.len() < 2 {
         return Err(Error::invalid(format!("times: {} nodes; a grid has at least 2", times.len())));
     }
-    if let Some(i) = times.windows(2).position(|w| !(w[1] < w[0])) {
+    if let Some(i) = times.windows(2).position(|w| w[0].is_nan() || w[1].is_nan() || w[1] >= w[0]) {
         return Err(Error::invalid(format!(
             "times: node {} is {:?} after {:?}; nodes fall strictly",
             i + 1,

@@ -3,7 +3,7 @@
 use super::route::{Distances, Mean, Route};
 use super::sums::{Running, Sums, exp_neg};
 use crate::cpu::Kernel;
-use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, decode, pair_sums, row_index};
+use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, pair_sums, row_index};
 use crate::cpu::vector::{Isa, Vector};
 use crate::engine::Query;
 use crate::error::Result;
@@ -26,6 +26,7 @@ pub struct Packed {
 
 /// The buffers of one thread.
 pub struct Scratch {
+    /// The decoded tile if a route reads it, else one decoded row.
     tile: Buffer<f64>,
     centred: Buffer<f64>,
     centred_single: Buffer<f32>,
@@ -41,7 +42,7 @@ impl Scratch {
         let tile = plan.tile * plan.stride;
         let when = |needed: fn(&Route) -> bool| if routes.iter().any(needed) { tile } else { 0 };
         Ok(Self {
-            tile: Buffer::zeros(tile, "decoded tile")?,
+            tile: Buffer::zeros(when(needs_raw).max(plan.stride), "decoded tile")?,
             centred: Buffer::zeros(when(needs_double), "centred tile")?,
             centred_single: Buffer::zeros(when(needs_single), "centred tile")?,
             d2: Buffer::zeros(queries * plan.tile, "distances of a tile")?,
@@ -50,6 +51,11 @@ impl Scratch {
             active_single: Vec::with_capacity(plan.tile),
         })
     }
+}
+
+/// Whether a route reads the tile as decoded.
+pub fn needs_raw(route: &Route) -> bool {
+    route.distances == Distances::Exact || route.mean == Mean::Local
 }
 
 /// Whether a route reads the float64 centred tile.
@@ -106,7 +112,7 @@ impl Kernel for ChunkTask<'_> {
                 self.load_tile::<S>(positions.clone());
                 self.distances::<S>(positions.clone());
                 for b in 0..self.routes.len() {
-                    self.remeasure::<S>(b, positions.len());
+                    self.remeasure::<S>(b, positions.clone());
                     self.weigh::<S>(b, positions.clone());
                 }
                 self.add_centred::<S>(positions.len());
@@ -131,15 +137,23 @@ impl<'a> ChunkTask<'a> {
         self.packed.tangent.as_ref().map(|v| &v[at..at + self.plan.stride])
     }
 
-    /// Decodes the rows at `positions`, and centres them where a route asks for it.
+    /// Decodes the rows at `positions` into the forms that the routes read.
     #[inline(always)]
     unsafe fn load_tile<S: Isa>(&mut self, positions: Range<usize>) {
         let Scratch { tile, centred, centred_single, .. } = &mut *self.scratch;
         let Query { rows, subset, .. } = *self.query;
-        let count = positions.len();
-        decode(rows, subset, positions, self.plan.stride, tile);
-        centre::<S::Double>(tile, rows.mean(), self.plan.stride, count, centred);
-        centre::<S::Single>(tile, rows.mean(), self.plan.stride, count, centred_single);
+        let stride = self.plan.stride;
+        let whole = tile.len() > stride;
+        for (i, position) in positions.enumerate() {
+            let row = &mut tile[if whole { i * stride } else { 0 }..][..stride];
+            rows.decode(row_index(subset, position), &mut row[..rows.dim()]);
+            if !centred.is_empty() {
+                centre::<S::Double>(row, rows.mean(), &mut centred[i * stride..(i + 1) * stride]);
+            }
+            if !centred_single.is_empty() {
+                centre::<S::Single>(row, rows.mean(), &mut centred_single[i * stride..(i + 1) * stride]);
+            }
+        }
     }
 
     /// Squared distances of every query of the group to the tile, by each query's own arithmetic.
@@ -187,7 +201,8 @@ impl<'a> ChunkTask<'a> {
 
     /// Measures the rows near the best again, by differences.
     #[inline(always)]
-    unsafe fn remeasure<S: Isa>(&mut self, b: usize, count: usize) {
+    unsafe fn remeasure<S: Isa>(&mut self, b: usize, positions: Range<usize>) {
+        let count = positions.len();
         let route = self.routes[b];
         if route.distances == Distances::Exact {
             return;
@@ -196,9 +211,15 @@ impl<'a> ChunkTask<'a> {
         let Scratch { tile, d2, .. } = &mut *self.scratch;
         let d2 = &mut d2[b * self.plan.tile..b * self.plan.tile + count];
         let limit = best.min(lowest(d2) + route.doubt) + route.remeasure;
+        let stride = self.plan.stride;
+        let whole = tile.len() > stride;
         for (n, d2) in d2.iter_mut().enumerate() {
             if *d2 <= limit {
-                let y = &tile[n * self.plan.stride..(n + 1) * self.plan.stride];
+                if !whole {
+                    let index = row_index(self.query.subset, positions.start + n);
+                    self.query.rows.decode(index, &mut tile[..self.query.rows.dim()]);
+                }
+                let y = &tile[if whole { n * stride } else { 0 }..][..stride];
                 // SAFETY: the instruction set is the caller's promise.
                 unsafe {
                     pair_sums::<S::Double, SquaredDifference>(x, 0..1, y, 1, self.plan, std::slice::from_mut(d2));
@@ -300,8 +321,8 @@ impl<'a> ChunkTask<'a> {
             let width = self.vectors.len() / self.routes.len();
             let sums = Sums::of(&mut self.vectors[b * width..(b + 1) * width], stride);
             let y = &self.scratch.tile[n * stride..(n + 1) * stride];
-            for k in 0..stride {
-                sums.mean[k] = S::mul_add(w, y[k] - sums.centre[k], sums.mean[k]);
+            for (sum, (y, c)) in sums.mean.iter_mut().zip(y.iter().zip(&*sums.centre)) {
+                *sum = S::mul_add(w, y - c, *sum);
             }
             if let Some(v) = tangent {
                 let mut lanes = [0.0; LANES];
@@ -312,8 +333,8 @@ impl<'a> ChunkTask<'a> {
                 }
                 let along = w * lanes.iter().sum::<f64>();
                 slope += along;
-                for k in 0..stride {
-                    sums.product[k] = S::mul_add(along, y[k] - sums.centre[k], sums.product[k]);
+                for (sum, (y, c)) in sums.product.iter_mut().zip(y.iter().zip(&*sums.centre)) {
+                    *sum = S::mul_add(along, y - c, *sum);
                 }
             }
         }
@@ -343,12 +364,10 @@ fn lowest(d2: &[f64]) -> f64 {
     lanes.iter().chain(rest).fold(f64::MAX, |a, &v| a.min(v))
 }
 
-/// `to = tile - mean` for `count` rows, unless `to` is empty.
+/// to = row - mean.
 #[inline(always)]
-fn centre<V: Vector>(tile: &[f64], mean: &[f64], stride: usize, count: usize, to: &mut [V::Element]) {
-    for (to, from) in to.chunks_exact_mut(stride).zip(tile.chunks_exact(stride)).take(count) {
-        to.iter_mut().zip(from.iter().zip(mean)).for_each(|(o, (y, m))| *o = V::narrow(y - m));
-    }
+fn centre<V: Vector>(row: &[f64], mean: &[f64], to: &mut [V::Element]) {
+    to.iter_mut().zip(row.iter().zip(mean)).for_each(|(o, (y, m))| *o = V::narrow(y - m));
 }
 
 /// Adds Σ_n w_n y_n to the sums of the queries whose mean is formed by `mean`, eight queries at a time. A row whose weight
@@ -446,9 +465,9 @@ unsafe fn weighted_columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(
                 }
             }
         }
-        for r in 0..ROWS.min(filled - first) {
-            for c in 0..COLUMNS {
-                acc[r][c].add_to(sums[first + r].add(c * V::LANES));
+        for (acc, sum) in acc.iter().zip(&sums[first..filled]) {
+            for (c, acc) in acc.iter().enumerate() {
+                acc.add_to(sum.add(c * V::LANES));
             }
         }
     }

@@ -45,14 +45,19 @@ pub fn run(pool: &Pool, isa: InstructionSet, query: &Query<'_>, mut out: Moments
         .collect();
     let first = |i: usize| Route::first(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut);
     let mut routed: Vec<Routed> = (0..query.x.rows()).map(|i| (i, first(i))).collect();
-    // A query whose |ȳ - x| turned out too small for its route takes the next one; at most three times.
-    while !routed.is_empty() {
-        let redo = pass(pool, isa, query, &routed, &squared_norms, cut, &mut out, exec)?;
+    if routed.is_empty() {
+        return exec.report(0, 0);
+    }
+    let mut redo = pass(pool, isa, query, &routed, &squared_norms, cut, &mut out, exec)?;
+    // A query whose |ȳ - x| turned out too small for its route takes the next one, at most three times. Progress counts a
+    // query once.
+    while redo.contains(&true) {
         routed = (routed.iter().zip(redo).filter(|(_, again)| *again))
             .map(|(&(i, route), _)| (i, route.next(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut)))
             .collect();
+        redo = pass(pool, isa, query, &routed, &squared_norms, cut, &mut out, &exec.quiet())?;
     }
-    Ok(())
+    exec.report(query.x.rows() as u64, query.x.rows() as u64)
 }
 
 fn pack_queries(
@@ -182,7 +187,6 @@ fn pass(
             }
         })?;
     }
-    exec.report(ids.len() as u64, ids.len() as u64)?;
     Ok(redo)
 }
 
