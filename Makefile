@@ -16,12 +16,12 @@ WARN    := -Wall -Wextra -Werror -pedantic
 
 build:
 	cargo build --release
+	ln -sf libmnemo.so $(BUILT)/libmnemo.so.$(MAJOR)
 
 # Samples from exact and regularized scores of a real image set, and how much of the result is copied. DATA: any .npy or IDX.
 demo: build
 	mkdir -p build
-	ln -sf $(abspath $(BUILT))/libmnemo.so build/libmnemo.so.$(MAJOR)
-	$(CC) -std=c99 $(WARN) -O2 -Iinclude examples/c/audit.c -o build/audit build/libmnemo.so.$(MAJOR) -lm -Wl,-rpath,'$$ORIGIN'
+	$(CC) -std=c99 $(WARN) -O2 -Iinclude examples/c/audit.c -o build/audit -L$(BUILT) -lmnemo -lm -Wl,-rpath,$(abspath $(BUILT))
 	build/audit $(AUDIT) -o build/audit.png $(DATA)
 
 # Figures 1-7 of reg, as CSV and SVG.

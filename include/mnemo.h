@@ -10,8 +10,8 @@
  * How to link. `cc main.c $(pkg-config --cflags --libs mnemo)`; the SONAME is the ABI's major version.
  *
  * Calls. A call that can fail returns MNEMO_OK (0) or a status and fills the caller's mnemo_error, which may be NULL. On
- * failure outputs are untouched, unless a function says otherwise. `err` is always the last argument and `exec` the one before
- * it; both may be NULL. Nothing is printed, no signal handler is set, nothing is started when the library is loaded. A bug in
+ * failure outputs are untouched, unless a function says otherwise. `err` is always the last argument and `exec`, where a call can
+ * take long, the one before it; both may be NULL. Nothing is printed, no signal handler is set, nothing is started when the library is loaded. A bug in
  * the library is MNEMO_E_PANIC, not the end of the host.
  *
  * Objects are opaque and are released by mnemo_…_release, in any order, from any thread; what one object needs of another it
@@ -309,8 +309,8 @@ typedef struct mnemo_exec {
    */
   mnemo_cancel *cancel;
   /**
-   * Called now and then with (done, total), on the thread that made the call; a non-zero result stops it with
-   * MNEMO_E_CANCELLED. Or NULL.
+   * Called now and then with (done, total), in units of the call's own (rows, steps), on the thread that made the call; a
+   * non-zero result stops it with MNEMO_E_CANCELLED. Or NULL.
    */
   int32_t (*progress)(void *user, uint64_t done, uint64_t total);
   /**
@@ -426,7 +426,7 @@ int32_t mnemo_context_describe(const mnemo_context *context,
                                mnemo_error *err);
 
 /**
- * Releases `context`; NULL is ignored.
+ * Releases `context`; NULL is ignored. When the last object that computes on it is gone too, its threads have ended.
  *
  * Threads: any. Errors: none.
  */
@@ -1017,11 +1017,13 @@ typedef struct mnemo_sampler_options {
    */
   uint32_t grid;
   /**
-   * 1: start from sigma(t_start) z, z standard normal; 0 (initially): start from the caller's x.
+   * 1: start from sigma(t_start) z, z standard normal, which fits where m(t_start) y is small beside sigma; 0 (initially):
+   * start from the caller's x.
    */
   uint32_t from_prior;
   /**
-   * 1: end with x <- denoised(x, last time); initially 0.
+   * 1: end with x <- denoised(x, last time); initially 0. For a regularized score that is its own denoised value, which
+   * moves x by a share sigma^2 / (sigma^2 + c) (Tikhonov) or min(1, p/c) (empirical Bayes) of the way only.
    */
   uint32_t denoise_last;
   /**
@@ -1029,8 +1031,8 @@ typedef struct mnemo_sampler_options {
    */
   uint32_t reserved;
   /**
-   * Number of steps, the denoising one included: EDM's 18 steps are 18 noise levels, then 0. Initially 18. Not looked at
-   * by RK45 or with a custom grid.
+   * Number of steps, the denoising one included: with denoise_last = 1 EDM's 18 steps are 17 between 18 noise levels and
+   * one to 0. Initially 18. Not looked at by RK45 or with a custom grid.
    */
   int64_t steps;
   /**
@@ -1149,6 +1151,7 @@ typedef struct mnemo_memorization_options {
   uint32_t reserved;
   /**
    * A sample within this Euclidean distance of a training row is a copy (tau of reg 5); positive, initially 0: to be set.
+   * Half the median distance of training rows to their nearest neighbours is a scale-free choice.
    */
   double threshold;
 } mnemo_memorization_options;
@@ -1207,7 +1210,8 @@ void mnemo_memorization_report_init(mnemo_memorization_report *report, size_t si
 
 /**
  * The `k` nearest training rows of each query, exact: `distance` [queries, k] (F64 or F32), nearest first, and `index`
- * [queries, k] (I64), ties to the lower index; either may be NULL. `queries` is [any, dim], F32 or F64; k in [1, N].
+ * [queries, k] (I64), ties to the lower index; either may be NULL. `queries` is [any, dim], F32 or F64; k in [1, N]. A
+ * training row's nearest row is itself: for its neighbours ask for one more and leave out the first.
  *
  * Distances are square roots of float64 sums of squared differences. Memory: 16 bytes times min(k times 32, N) per query
  * of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.

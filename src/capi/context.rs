@@ -133,7 +133,7 @@ pub unsafe extern "C" fn mnemo_context_describe(
     }
 }
 
-/// Releases `context`; NULL is ignored.
+/// Releases `context`; NULL is ignored. When the last object that computes on it is gone too, its threads have ended.
 ///
 /// Threads: any. Errors: none.
 #[unsafe(no_mangle)]

@@ -32,8 +32,8 @@ pub struct mnemo_exec {
     pub seed: u64,
     /// Stops the call when requested, or NULL.
     pub cancel: *mut mnemo_cancel,
-    /// Called now and then with (done, total), on the thread that made the call; a non-zero result stops it with
-    /// MNEMO_E_CANCELLED. Or NULL.
+    /// Called now and then with (done, total), in units of the call's own (rows, steps), on the thread that made the call; a
+    /// non-zero result stops it with MNEMO_E_CANCELLED. Or NULL.
     pub progress: Option<unsafe extern "C" fn(user: *mut c_void, done: u64, total: u64) -> i32>,
     /// Passed to `progress`.
     pub progress_user: *mut c_void,

@@ -21,6 +21,7 @@ pub struct mnemo_memorization_options {
     /// 0.
     pub reserved: u32,
     /// A sample within this Euclidean distance of a training row is a copy (tau of reg 5); positive, initially 0: to be set.
+    /// Half the median distance of training rows to their nearest neighbours is a scale-free choice.
     pub threshold: f64,
 }
 
@@ -88,7 +89,8 @@ pub unsafe extern "C" fn mnemo_memorization_report_init(report: *mut mnemo_memor
 }
 
 /// The `k` nearest training rows of each query, exact: `distance` [queries, k] (F64 or F32), nearest first, and `index`
-/// [queries, k] (I64), ties to the lower index; either may be NULL. `queries` is [any, dim], F32 or F64; k in [1, N].
+/// [queries, k] (I64), ties to the lower index; either may be NULL. `queries` is [any, dim], F32 or F64; k in [1, N]. A
+/// training row's nearest row is itself: for its neighbours ask for one more and leave out the first.
 ///
 /// Distances are square roots of float64 sums of squared differences. Memory: 16 bytes times min(k times 32, N) per query
 /// of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.

@@ -47,14 +47,16 @@ pub struct mnemo_sampler_options {
     pub solver: u32,
     /// MNEMO_GRID_…; initially MNEMO_GRID_KARRAS. Not looked at by RK45, but for a custom grid, at whose nodes it stops.
     pub grid: u32,
-    /// 1: start from sigma(t_start) z, z standard normal; 0 (initially): start from the caller's x.
+    /// 1: start from sigma(t_start) z, z standard normal, which fits where m(t_start) y is small beside sigma; 0 (initially):
+    /// start from the caller's x.
     pub from_prior: u32,
-    /// 1: end with x <- denoised(x, last time); initially 0.
+    /// 1: end with x <- denoised(x, last time); initially 0. For a regularized score that is its own denoised value, which
+    /// moves x by a share sigma^2 / (sigma^2 + c) (Tikhonov) or min(1, p/c) (empirical Bayes) of the way only.
     pub denoise_last: u32,
     /// 0.
     pub reserved: u32,
-    /// Number of steps, the denoising one included: EDM's 18 steps are 18 noise levels, then 0. Initially 18. Not looked at
-    /// by RK45 or with a custom grid.
+    /// Number of steps, the denoising one included: with denoise_last = 1 EDM's 18 steps are 17 between 18 noise levels and
+    /// one to 0. Initially 18. Not looked at by RK45 or with a custom grid.
     pub steps: i64,
     /// Index in the random stream of the first row of x: a batch that is split continues with the index of its part.
     /// Initially 0.

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::thread::JoinHandle;
 
 /// A thread pool that is started at its first use and survives `fork()`.
 ///
@@ -17,6 +18,35 @@ pub struct Pool {
 struct Started {
     process: u32,
     pool: rayon::ThreadPool,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Started {
+    fn new(threads: usize) -> Result<Self> {
+        let mut handles = Vec::with_capacity(threads);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .spawn_handler(|worker| {
+                let name = format!("mnemo-{}", worker.index());
+                handles.push(std::thread::Builder::new().name(name).spawn(move || {
+                    crate::capi::silence_panics_of_this_thread();
+                    worker.run();
+                })?);
+                Ok(())
+            })
+            .build()
+            .map_err(|e| Error::NoMemory(format!("num_threads: {threads} threads could not be started: {e}")))?;
+        Ok(Self { process: std::process::id(), pool, threads: handles })
+    }
+
+    /// Ends the threads and waits until they are gone, so that a host may unload the library or count its leaks.
+    fn stop(self) {
+        drop(self.pool);
+        for thread in self.threads {
+            // A worker's panic was already handed to the call that caused it.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Pool {
@@ -43,19 +73,13 @@ impl Pool {
         {
             return Ok(&s.pool);
         }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
-            .thread_name(|i| format!("mnemo-{i}"))
-            .start_handler(|_| crate::capi::silence_panics_of_this_thread())
-            .build()
-            .map_err(|e| Error::NoMemory(format!("num_threads: {} threads could not be started: {e}", self.threads)))?;
-        let fresh = Box::into_raw(Box::new(Started { process, pool }));
+        let fresh = Box::into_raw(Box::new(Started::new(self.threads)?));
         match self.started.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire) {
             // SAFETY: `fresh` is now owned by self; a parent's pool that it replaced is leaked on purpose.
             Ok(_) => Ok(unsafe { &(*fresh).pool }),
             Err(winner) => {
-                // SAFETY: `fresh` was never shared. Its threads are idle, so dropping it does not wait for work.
-                drop(unsafe { Box::from_raw(fresh) });
+                // SAFETY: `fresh` was never shared.
+                unsafe { Box::from_raw(fresh) }.stop();
                 // SAFETY: as at the load above; another thread of this process installed it.
                 Ok(unsafe { &(*winner).pool })
             }
@@ -83,7 +107,7 @@ impl Drop for Pool {
             && s.process == std::process::id()
         {
             // SAFETY: as above. A pool of another process is leaked: its threads do not exist here.
-            drop(unsafe { Box::from_raw(started) });
+            unsafe { Box::from_raw(started) }.stop();
         }
     }
 }

@@ -10,8 +10,8 @@
  * How to link. `cc main.c $(pkg-config --cflags --libs mnemo)`; the SONAME is the ABI's major version.
  *
  * Calls. A call that can fail returns MNEMO_OK (0) or a status and fills the caller's mnemo_error, which may be NULL. On
- * failure outputs are untouched, unless a function says otherwise. `err` is always the last argument and `exec` the one before
- * it; both may be NULL. Nothing is printed, no signal handler is set, nothing is started when the library is loaded. A bug in
+ * failure outputs are untouched, unless a function says otherwise. `err` is always the last argument and `exec`, where a call can
+ * take long, the one before it; both may be NULL. Nothing is printed, no signal handler is set, nothing is started when the library is loaded. A bug in
  * the library is MNEMO_E_PANIC, not the end of the host.
  *
  * Objects are opaque and are released by mnemo_…_release, in any order, from any thread; what one object needs of another it

@@ -97,18 +97,22 @@ impl Route {
         let len = query.subset.map_or(rows.len(), <[u32]>::len);
         // A tangent's covariance product cancels unless it is formed about the best row.
         let small = rows.dim() < SMALL_DIM || len < SMALL_LEN || query.tangent.is_some();
-        let level = if small { level.max(2) } else { level };
-        let level = if query.tangent.is_some() { 3 } else { level };
-
         let h = 0.5 * precision;
         let radius = rows.radius();
+        // Products of such numbers neither overflow nor underflow in float32.
+        let fits_single = (1e-12..1e15).contains(&radius) && distance < 1e15;
+        let level = match level {
+            _ if query.tangent.is_some() => 3,
+            _ if small || !fits_single => level.max(2),
+            _ => level,
+        };
         let error = |u: f64, roundings: f64| 2.0 * u * roundings * distance * radius;
         // |x̃|² and |ỹ|² are float64 sums of d terms.
         let squares = 2.0 * U64 * (rows.dim() as f64 + 4.0) * (distance * distance + radius * radius);
         let doubt = |u: f64| 2.0 * (error(u, DEPTH) + squares);
         // At small σ few rows lie within `cut` of the best: float32 finds them, and each is measured again. The share of
         // R² that counts as few is a guess about the data, on which speed depends but no bound.
-        let few = doubt(U32) + cut / h <= FEW * radius * radius;
+        let few = fits_single && doubt(U32) + cut / h <= FEW * radius * radius;
         let allowed = if query.grade == Grade::Single { LOGIT_SINGLE } else { LOGIT_DOUBLE };
         let (distances, doubt, remeasure) = if small {
             (Distances::Exact, 0.0, 0.0)
