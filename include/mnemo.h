@@ -25,7 +25,10 @@
  * A shorter struct of an older version is completed with initial values; a longer one is accepted if what this version does
  * not know is 0. NULL options mean the initial values.
  *
- * Constants are uint32_t in signatures; an unknown one is an error, never a default.
+ * Constants are uint32_t in signatures; an unknown one is MNEMO_E_INVALID (a tensor's dtype MNEMO_E_DTYPE, its device_type
+ * MNEMO_E_DEVICE), never a default. Numbers larger than 1e100 in magnitude are refused like NaN and Inf. Any call may answer
+ * MNEMO_E_NOMEM or MNEMO_E_PANIC, and any that reads a struct MNEMO_E_UNSUPPORTED; the `Errors:` line of a function names what
+ * else it may answer.
  *
  * Papers: reg = Baptista et al., "Memorization and regularization in generative diffusion models" (2025).
  */
@@ -518,7 +521,7 @@ int32_t mnemo_process_flow(mnemo_process **out,
 /**
  * The process at `n` times: m, sigma, beta and g, each an array of n or NULL.
  *
- * Threads: any. Errors: MNEMO_E_INVALID if a time is outside the process; nothing is written then.
+ * Threads: any. Errors: MNEMO_E_INVALID if a time is outside the process, MNEMO_E_SHAPE; nothing is written then.
  */
 int32_t mnemo_process_eval(const mnemo_process *process,
                            const double *t,
@@ -532,7 +535,7 @@ int32_t mnemo_process_eval(const mnemo_process *process,
 /**
  * The inverse of sigma(t): the times at which the process has `n` given noise levels, into `t`, an array of n.
  *
- * Threads: any. Errors: MNEMO_E_INVALID if a level is outside the process; nothing is written then.
+ * Threads: any. Errors: MNEMO_E_INVALID if a level is outside the process, MNEMO_E_SHAPE; nothing is written then.
  */
 int32_t mnemo_process_time_of_sigma(const mnemo_process *process,
                                     const double *sigma,
@@ -1050,7 +1053,8 @@ typedef struct mnemo_sampler_options {
    */
   double t_end;
   /**
-   * alpha2 of the SDE, for EULER_MARUYAMA; NaN (initially) means 1 there. The ODE solvers accept 0 only.
+   * alpha2 >= 0 of the SDE, for EULER_MARUYAMA; NaN (initially) means 1 there. The ODE solvers accept 0 only; ANCESTRAL
+   * and EDM_STOCHASTIC have their own noise and do not look at it.
    */
   double alpha2;
   /**

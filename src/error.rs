@@ -82,6 +82,16 @@ impl Error {
     }
 }
 
+/// The items of an iterator that yields `len` of them, or the first error, or [`Error::NoMemory`].
+pub fn try_collect<T>(len: usize, items: impl Iterator<Item = Result<T>>, what: &str) -> Result<Vec<T>> {
+    let mut v = Vec::new();
+    v.try_reserve_exact(len).map_err(|_| Error::no_memory(len as u128 * std::mem::size_of::<T>() as u128, what))?;
+    for item in items {
+        v.push(item?);
+    }
+    Ok(v)
+}
+
 /// A vector of `len` copies of `value`, or [`Error::NoMemory`]: sizes that come from callers never abort the process.
 pub fn try_vec<T: Clone>(len: usize, value: T, what: &str) -> Result<Vec<T>> {
     let mut v = Vec::new();

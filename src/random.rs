@@ -48,6 +48,9 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [c0, c1, c2, c3]
 }
 
+/// Number of sample indices.
+pub const SAMPLES: u64 = 1 << 56;
+
 /// The random numbers of one use, at one step, under one seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream {
@@ -92,7 +95,7 @@ impl Stream {
     /// The random words behind a pair. Always inlined: `fill_normal` takes a third longer when its loop is not vectorized.
     #[inline(always)]
     fn words(&self, sample: u64, pair: u32) -> [u32; 4] {
-        assert!(sample >> 56 == 0, "sample index {sample} is not below 2^56");
+        assert!(sample < SAMPLES, "sample index {sample} is not below 2^56");
         let counter = [pair, self.step, sample as u32, (self.purpose as u32) << 24 | (sample >> 32) as u32];
         philox4x32_10(counter, [self.seed as u32, (self.seed >> 32) as u32])
     }

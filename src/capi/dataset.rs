@@ -3,9 +3,11 @@
 use super::context::mnemo_context;
 use super::status::mnemo_error;
 use super::tensor::{MNEMO_BF16, MNEMO_F16, MNEMO_F32, MNEMO_F64, MNEMO_U8, input, mnemo_tensor, output};
-use super::{Sized32, guard, hand_over, initialise, place, read_sized, required, string, take_back, write_sized};
+use super::{
+    Sized32, guard, hand_over, initialise, place, read_sized, required, reserved, string, take_back, write_sized,
+};
 use crate::dataset::{Dataset, Decoding};
-use crate::error::{Error, Result, try_vec};
+use crate::error::{Error, Result, try_collect, try_vec};
 use crate::tensor::Dtype;
 use std::ffi::c_char;
 use std::path::Path;
@@ -149,6 +151,7 @@ unsafe fn read_options<'a>(options: *const mnemo_dataset_options) -> Result<(Dec
     // SAFETY: the caller's promise.
     unsafe {
         let o = read_sized("options", options)?;
+        reserved("options", o.reserved)?;
         Ok((Decoding { scale: o.scale, shift: o.shift }, string("labels_path", o.labels_path)?))
     }
 }
@@ -208,14 +211,13 @@ pub unsafe extern "C" fn mnemo_dataset_gather(
             let shape = (index.rows(), rows.dim());
             let mut out =
                 output("out", out, shape, &[Dtype::F32, Dtype::F64])?.ok_or_else(|| Error::invalid("out is NULL"))?;
-            let wanted = (0..index.rows())
-                .map(|i| {
-                    let n = index.row::<i64>(i)[0];
-                    usize::try_from(n).ok().filter(|n| *n < rows.len()).ok_or_else(|| {
-                        Error::invalid(format!("index, row {i} is {n}; the data set has rows 0 to {}", rows.len() - 1))
-                    })
+            let row_at = |i: usize| {
+                let n = index.row::<i64>(i)[0];
+                usize::try_from(n).ok().filter(|n| *n < rows.len()).ok_or_else(|| {
+                    Error::invalid(format!("index, row {i} is {n}; the data set has rows 0 to {}", rows.len() - 1))
                 })
-                .collect::<Result<Vec<usize>>>()?;
+            };
+            let wanted = try_collect(index.rows(), (0..index.rows()).map(row_at), "index")?;
             let mut row = try_vec(rows.dim(), 0.0, "row")?;
             for (i, n) in wanted.into_iter().enumerate() {
                 rows.decode(n, &mut row);

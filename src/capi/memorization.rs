@@ -4,9 +4,9 @@ use super::dataset::mnemo_dataset;
 use super::exec::{mnemo_exec, with_exec};
 use super::status::mnemo_error;
 use super::tensor::{mnemo_tensor, output, real_matrix};
-use super::{Sized32, count, guard, initialise, read_sized, required, write_sized};
+use super::{Sized32, count, guard, initialise, read_sized, required, reserved, write_sized};
 use crate::error::Error;
-use crate::memorization::{Metric, memorization, nearest};
+use crate::memorization::{Metric, check_k, memorization, nearest};
 use crate::tensor::Dtype;
 
 /// Metric: Euclidean distance.
@@ -118,6 +118,7 @@ pub unsafe extern "C" fn mnemo_nearest(
                 other => return Err(Error::invalid(format!("metric is {other}; it is MNEMO_METRIC_L2 (0)"))),
             };
             let k = count("k", k)?;
+            check_k(dataset, k)?;
             let shape = (queries.rows(), k);
             let distance = output("distance", distance, shape, &[Dtype::F64, Dtype::F32])?;
             let index = output("index", index, shape, &[Dtype::I64])?;
@@ -155,6 +156,7 @@ pub unsafe extern "C" fn mnemo_memorization(
             let dataset = &required("dataset", dataset)?.dataset;
             let generated = real_matrix("generated", generated, dataset.rows().dim())?;
             let options = read_sized("options", options)?;
+            reserved("options", options.reserved)?;
             required("report", report)?;
             super::check_size("report", report)?;
             let r = with_exec(exec, |exec| {

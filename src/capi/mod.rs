@@ -86,6 +86,9 @@ unsafe fn guard(err: *mut status::mnemo_error, body: impl FnOnce() -> Result<()>
 /// # Safety
 /// `p` is NULL or points to a live `T`.
 unsafe fn required<'a, T>(name: &str, p: *const T) -> Result<&'a T> {
+    if !p.is_aligned() {
+        return Err(Error::invalid(format!("{name} is not aligned to {} bytes", align_of::<T>())));
+    }
     // SAFETY: the caller's promise.
     unsafe { p.as_ref() }.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
 }
@@ -231,17 +234,25 @@ fn flag(name: &str, v: u32) -> Result<bool> {
     }
 }
 
+/// A field that has no meaning yet.
+fn reserved(name: &str, v: u32) -> Result<()> {
+    if v != 0 {
+        return Err(Error::invalid(format!("{name}: reserved is {v}; it is 0")));
+    }
+    Ok(())
+}
+
 /// A caller's count.
 fn count(name: &str, v: i64) -> Result<usize> {
     usize::try_from(v).map_err(|_| Error::invalid(format!("{name} is {v}; it must not be negative")))
 }
 
-/// A caller's array of `n` numbers.
+/// A caller's array of `n` numbers; `length` is the name of n.
 ///
 /// # Safety
 /// `p` is NULL or holds `n` numbers that live for `'a`.
-unsafe fn array<'a>(name: &str, p: *const f64, n: i64) -> Result<&'a [f64]> {
-    let n = count("n", n)?;
+unsafe fn array<'a>(name: &str, p: *const f64, length: &str, n: i64) -> Result<&'a [f64]> {
+    let n = count(length, n)?;
     if n == 0 {
         return Ok(&[]);
     }
@@ -252,7 +263,7 @@ unsafe fn array<'a>(name: &str, p: *const f64, n: i64) -> Result<&'a [f64]> {
         )));
     }
     if n > isize::MAX as usize / size_of::<f64>() {
-        return Err(Error::shape(format!("n is {n}; no array is that long")));
+        return Err(Error::shape(format!("{length} is {n}; no array is that long")));
     }
     // SAFETY: not NULL, aligned, and the caller vouches for `n` numbers.
     Ok(unsafe { std::slice::from_raw_parts(p, n) })

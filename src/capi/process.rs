@@ -1,7 +1,7 @@
 //! Forward processes.
 
 use super::{array, guard, hand_over, place, required, status::mnemo_error, take_back};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_collect};
 use crate::process::Process;
 
 /// A forward process dx = -beta/2 x dt + sqrt(g) dW, under which x_t given a training row y is N(m(t) y, sigma(t)^2 I). g is
@@ -131,7 +131,10 @@ pub unsafe extern "C" fn mnemo_process_discrete(
     unsafe {
         guard(err, || {
             let out = place(out)?;
-            hand_over(out, mnemo_process { process: Process::discrete(array("alpha_bar", alpha_bar, steps)?)? });
+            hand_over(
+                out,
+                mnemo_process { process: Process::discrete(array("alpha_bar", alpha_bar, "steps", steps)?)? },
+            );
             Ok(())
         })
     }
@@ -155,7 +158,7 @@ pub unsafe extern "C" fn mnemo_process_flow(out: *mut *mut mnemo_process, err: *
 
 /// The process at `n` times: m, sigma, beta and g, each an array of n or NULL.
 ///
-/// Threads: any. Errors: MNEMO_E_INVALID if a time is outside the process; nothing is written then.
+/// Threads: any. Errors: MNEMO_E_INVALID if a time is outside the process, MNEMO_E_SHAPE; nothing is written then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_process_eval(
     process: *const mnemo_process,
@@ -171,7 +174,7 @@ pub unsafe extern "C" fn mnemo_process_eval(
     unsafe {
         guard(err, || {
             let process = &required("process", process)?.process;
-            let t = array("t", t, n)?;
+            let t = array("t", t, "n", n)?;
             let at = each(t, |t| process.eval(t))?;
             for (i, p) in at.iter().enumerate() {
                 for (out, v) in [(m, p.m), (sigma, p.sigma), (beta, p.beta), (g, p.g)] {
@@ -187,7 +190,7 @@ pub unsafe extern "C" fn mnemo_process_eval(
 
 /// The inverse of sigma(t): the times at which the process has `n` given noise levels, into `t`, an array of n.
 ///
-/// Threads: any. Errors: MNEMO_E_INVALID if a level is outside the process; nothing is written then.
+/// Threads: any. Errors: MNEMO_E_INVALID if a level is outside the process, MNEMO_E_SHAPE; nothing is written then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_process_time_of_sigma(
     process: *const mnemo_process,
@@ -200,8 +203,8 @@ pub unsafe extern "C" fn mnemo_process_time_of_sigma(
     unsafe {
         guard(err, || {
             let process = &required("process", process)?.process;
-            let times = each(array("sigma", sigma, n)?, |s| process.time_of_sigma(s))?;
-            array("t", t, n)?;
+            let times = each(array("sigma", sigma, "n", n)?, |s| process.time_of_sigma(s))?;
+            array("t", t, "n", n)?;
             for (i, v) in times.iter().enumerate() {
                 t.add(i).write(*v);
             }
@@ -212,7 +215,7 @@ pub unsafe extern "C" fn mnemo_process_time_of_sigma(
 
 fn each<T>(values: &[f64], f: impl Fn(f64) -> Result<T>) -> Result<Vec<T>> {
     let at = |(i, &v): (usize, &f64)| f(v).map_err(|e| Error::invalid(format!("element {i}: {e}")));
-    values.iter().enumerate().map(at).collect()
+    try_collect(values.len(), values.iter().enumerate().map(at), "results")
 }
 
 /// Releases `process`; NULL is ignored. Scores made from it keep it.

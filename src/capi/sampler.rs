@@ -4,7 +4,7 @@ use super::exec::{mnemo_exec, with_exec};
 use super::score::{grade, mnemo_score};
 use super::status::mnemo_error;
 use super::tensor::{lend, mnemo_tensor, output};
-use super::{Sized32, array, count, flag, guard, initialise, read_sized, required};
+use super::{Sized32, array, count, flag, guard, initialise, read_sized, required, reserved};
 use crate::error::{Error, Result, try_vec};
 use crate::sampler::{Grid, Options, Solver, sample};
 use crate::tensor::{Dtype, Matrix, ViewMut};
@@ -66,7 +66,8 @@ pub struct mnemo_sampler_options {
     /// Last time at which the score is evaluated, where sigma > 0; NaN (initially) means that of sigma = 0.002, or the
     /// process's first.
     pub t_end: f64,
-    /// alpha2 of the SDE, for EULER_MARUYAMA; NaN (initially) means 1 there. The ODE solvers accept 0 only.
+    /// alpha2 >= 0 of the SDE, for EULER_MARUYAMA; NaN (initially) means 1 there. The ODE solvers accept 0 only; ANCESTRAL
+    /// and EDM_STOCHASTIC have their own noise and do not look at it.
     pub alpha2: f64,
     /// eta in [0, 1] of EXPONENTIAL (NaN, initially, means 0) and ANCESTRAL (NaN means 1).
     pub eta: f64,
@@ -132,6 +133,7 @@ impl mnemo_sampler_options {
     /// # Safety
     /// `times` is valid.
     unsafe fn read(&self) -> Result<Options> {
+        reserved("options", self.reserved)?;
         let given = |v: f64| (!v.is_nan()).then_some(v);
         Ok(Options {
             solver: match self.solver {
@@ -154,7 +156,9 @@ impl mnemo_sampler_options {
                 MNEMO_GRID_UNIFORM_S => Grid::UniformS,
                 MNEMO_GRID_KARRAS => Grid::Karras,
                 // SAFETY: the caller's promise.
-                MNEMO_GRID_CUSTOM => Grid::Custom(unsafe { array("times", self.times, self.times_count) }?.to_vec()),
+                MNEMO_GRID_CUSTOM => {
+                    Grid::Custom(unsafe { array("times", self.times, "times_count", self.times_count) }?.to_vec())
+                }
                 other => {
                     return Err(Error::invalid(format!(
                         "grid is {other}; it is one of MNEMO_GRID_UNIFORM_T … MNEMO_GRID_CUSTOM (0 … 3)"

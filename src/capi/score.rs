@@ -6,7 +6,7 @@ use super::exec::{mnemo_exec, with_exec};
 use super::process::mnemo_process;
 use super::status::mnemo_error;
 use super::tensor::{input, lend, mnemo_tensor, output, real_matrix, times};
-use super::{Sized32, count, flag, guard, hand_over, initialise, place, read_sized, required, take_back};
+use super::{Sized32, count, flag, guard, hand_over, initialise, place, read_sized, required, reserved, take_back};
 use crate::engine::Grade;
 use crate::error::{Error, Result};
 use crate::score::{Custom, Empirical, Prediction, Predictor, Regularizer, ScoreModel, Want};
@@ -213,6 +213,7 @@ pub unsafe extern "C" fn mnemo_score_empirical(
             let dataset = required("dataset", dataset)?.dataset.clone();
             let process = required("process", process)?.process.clone();
             let o = read_sized("options", options)?;
+            reserved("options", o.reserved)?;
             let c = o.strength;
             let regularizer = match o.regularizer {
                 MNEMO_REG_NONE => Regularizer::None,
@@ -355,18 +356,19 @@ pub unsafe extern "C" fn mnemo_score_eval(
             let t = times(t, x.rows())?;
             required("outputs", outputs)?;
             let o = read_sized("outputs", outputs)?;
+            reserved("outputs", o.reserved)?;
             let (batch, vector) = (x.rows(), [Dtype::F64, Dtype::F32]);
             let matrix = |name, p| output(name, p, (batch, score.dim()), &[x.dtype()]);
             let column = |name, p| output(name, p, (batch, 1), &vector);
             let mut out = [
-                (matrix("score", o.score)?),
-                (matrix("denoised", o.denoised)?),
-                (column("log_density", o.log_density)?),
-                (column("divergence", o.divergence)?),
-                (column("entropy", o.entropy)?),
-                (column("nearest_distance", o.nearest_distance)?),
+                (matrix("outputs.score", o.score)?),
+                (matrix("outputs.denoised", o.denoised)?),
+                (column("outputs.log_density", o.log_density)?),
+                (column("outputs.divergence", o.divergence)?),
+                (column("outputs.entropy", o.entropy)?),
+                (column("outputs.nearest_distance", o.nearest_distance)?),
             ];
-            let nearest = output("nearest_index", o.nearest_index, (batch, 1), &[Dtype::I64])?;
+            let nearest = output("outputs.nearest_index", o.nearest_index, (batch, 1), &[Dtype::I64])?;
             let want = Want {
                 score: out[0].is_some(),
                 denoised: out[1].is_some(),

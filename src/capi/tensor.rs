@@ -1,6 +1,6 @@
 //! Tensors.
 
-use super::required;
+use super::{required, reserved};
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Place, View, ViewMut};
 use std::ffi::c_void;
@@ -57,9 +57,7 @@ struct Described {
 }
 
 fn describe(name: &str, t: &mnemo_tensor) -> Result<Described> {
-    if t.reserved != 0 {
-        return Err(Error::invalid(format!("{name}: reserved is {}; it is 0", t.reserved)));
-    }
+    reserved(name, t.reserved)?;
     let dtype = match t.dtype {
         MNEMO_F32 => Dtype::F32,
         MNEMO_F64 => Dtype::F64,
@@ -167,7 +165,11 @@ pub(super) unsafe fn output<'a>(
     dtypes: &[Dtype],
 ) -> Result<Option<ViewMut<'a>>> {
     // SAFETY: the caller's promise.
-    let Some(t) = (unsafe { t.as_ref() }) else { return Ok(None) };
+    if t.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let t = unsafe { required(name, t) }?;
     let d = describe(name, t)?;
     expect_dtype(name, d.dtype, dtypes)?;
     if (d.shape.0, d.shape.1) != (rows, cols) {

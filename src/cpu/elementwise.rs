@@ -42,13 +42,11 @@ pub fn combine(pool: &Pool, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &
 
 /// out ← out + factor · z.
 pub fn add_normal(pool: &Pool, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) {
-    const PAIR: usize = 2;
     for_rows(pool, out, 20, |i, row| {
+        let mut z = vec![0.0; row.len()];
+        stream.fill_normal(first_sample + i as u64, &mut z);
         let c = factor.of(i);
-        for (pair, values) in (0u32..).zip(row.chunks_mut(PAIR)) {
-            let z = stream.normal_pair(first_sample + i as u64, pair);
-            values.iter_mut().zip(z).for_each(|(o, z)| *o += c * z);
-        }
+        row.iter_mut().zip(z).for_each(|(o, z)| *o += c * z);
     });
 }
 

@@ -3,7 +3,7 @@
 mod file;
 
 use crate::engine::SharedEngine;
-use crate::error::{Error, Result, try_vec};
+use crate::error::{Error, Result, try_collect, try_vec};
 use crate::tensor::{Dtype, Element, LARGEST, Values, View, check_finite};
 use half::{bf16, f16};
 use std::collections::BTreeMap;
@@ -39,9 +39,7 @@ pub struct Rows {
 
 impl Rows {
     fn new(values: Values, len: usize, dim: usize, decoding: Decoding) -> Result<Self> {
-        if len == 0 || dim == 0 {
-            return Err(Error::invalid(format!("rows: {len} x {dim} is empty; at least one row and one column")));
-        }
+        not_empty(len, dim)?;
         if u32::try_from(len).is_err() {
             return Err(Error::shape(format!("rows: {len} rows; at most {}", u32::MAX)));
         }
@@ -164,6 +162,7 @@ impl std::fmt::Debug for Dataset {
 impl Dataset {
     /// Copies the caller's matrix (F32, F64, F16, BF16 or U8) in its own type; `labels` are one integer per row.
     pub fn copy(engine: SharedEngine, rows: View<'_>, labels: Option<View<'_>>, decoding: Decoding) -> Result<Self> {
+        not_empty(rows.rows(), rows.cols())?;
         let bytes = rows.rows() as u128 * rows.cols() as u128 * rows.dtype().size() as u128;
         if let Some(limit) = engine.memory_limit()
             && bytes > u128::from(limit)
@@ -243,6 +242,13 @@ impl Dataset {
     }
 }
 
+fn not_empty(len: usize, dim: usize) -> Result<()> {
+    if len == 0 || dim == 0 {
+        return Err(Error::invalid(format!("rows: {len} x {dim} is empty; at least one row and one column")));
+    }
+    Ok(())
+}
+
 fn copy_rows<T: Element>(view: &View<'_>) -> Result<Vec<T>> {
     let len = view.rows() * view.cols();
     let mut out = Vec::new();
@@ -257,19 +263,18 @@ fn label_values(view: &View<'_>) -> Result<Vec<i64>> {
     if view.cols() != 1 {
         return Err(Error::shape(format!("labels: {} columns; a vector has 1", view.cols())));
     }
-    (0..view.rows())
-        .map(|i| {
-            Ok(match view.dtype() {
-                Dtype::I64 => view.row::<i64>(i)[0],
-                Dtype::I32 => i64::from(view.row::<i32>(i)[0]),
-                Dtype::U8 => i64::from(view.row::<u8>(i)[0]),
-                other => {
-                    return Err(Error::dtype(format!(
-                        "labels: element type {}; accepted are I64, I32 and U8",
-                        other.name()
-                    )));
-                }
-            })
+    let label = |i: usize| {
+        Ok(match view.dtype() {
+            Dtype::I64 => view.row::<i64>(i)[0],
+            Dtype::I32 => i64::from(view.row::<i32>(i)[0]),
+            Dtype::U8 => i64::from(view.row::<u8>(i)[0]),
+            other => {
+                return Err(Error::dtype(format!(
+                    "labels: element type {}; accepted are I64, I32 and U8",
+                    other.name()
+                )));
+            }
         })
-        .collect()
+    };
+    try_collect(view.rows(), (0..view.rows()).map(label), "labels")
 }

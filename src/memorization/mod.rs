@@ -21,12 +21,19 @@ pub struct Nearest {
     pub index: Vec<i64>,
 }
 
+/// An error unless a data set has `k` nearest rows.
+pub fn check_k(dataset: &Dataset, k: usize) -> Result<()> {
+    let len = dataset.rows().len();
+    if k == 0 || k > len {
+        return Err(Error::invalid(format!("k is {k}; it must lie in [1, {len}], the number of rows")));
+    }
+    Ok(())
+}
+
 /// The `k` nearest rows of each query `[batch, dim]`: exact.
 pub fn nearest(dataset: &Dataset, queries: &Matrix, metric: Metric, k: usize, exec: &Exec<'_>) -> Result<Nearest> {
     let rows = dataset.rows();
-    if k == 0 || k > rows.len() {
-        return Err(Error::invalid(format!("k is {k}; it must lie in [1, {}], the number of rows", rows.len())));
-    }
+    check_k(dataset, k)?;
     let len = queries.rows() * k;
     let mut found = Nearest { distance: try_vec(len, 0.0, "distance")?, index: try_vec(len, 0, "index")? };
     match metric {

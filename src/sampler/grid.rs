@@ -1,7 +1,7 @@
 //! Time grids: the nodes of a fixed-step solver, falling from `t_start` to `t_end`.
 
 use super::{Options, Solver};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_collect};
 use crate::process::Process;
 
 /// Where the nodes lie.
@@ -66,7 +66,7 @@ pub fn nodes(process: &Process, options: &Options) -> Result<Vec<f64>> {
                 )));
             }
         }
-        (0..=intervals).map(time).collect::<Result<Vec<f64>>>()?
+        try_collect(intervals + 2, (0..=intervals).map(time), "time grid")?
     };
     if let Some(i) = nodes.windows(2).position(|w| w[1] >= w[0]) {
         return Err(Error::invalid(format!(

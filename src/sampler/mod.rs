@@ -12,7 +12,7 @@ mod rk45;
 use crate::engine::{Factor, Grade};
 use crate::error::{Error, Result};
 use crate::exec::Exec;
-use crate::random::{Purpose, Stream};
+use crate::random::{Purpose, SAMPLES, Stream};
 use crate::score::{ScoreModel, Want};
 use crate::tensor::Matrix;
 pub use grid::Grid;
@@ -171,7 +171,7 @@ pub fn sample(
     mut observer: Option<&mut Observer<'_>>,
     exec: &Exec<'_>,
 ) -> Result<Matrix> {
-    check(options)?;
+    check(options, x.rows())?;
     let nodes = grid::nodes(score.process(), options)?;
     let start = score.process().eval(nodes[0])?;
     if options.from_prior {
@@ -190,7 +190,7 @@ pub fn sample(
     }
 }
 
-fn check(o: &Options) -> Result<()> {
+fn check(o: &Options, batch: usize) -> Result<()> {
     let finite = |name: &str, v: f64, least: f64| {
         if v.is_finite() && v >= least {
             Ok(())
@@ -230,8 +230,11 @@ fn check(o: &Options) -> Result<()> {
             return Err(Error::invalid(format!("s_max is {:?}; it must be at least s_min = {:?}", o.s_max, o.s_min)));
         }
     }
-    if o.first_sample >> 56 != 0 {
-        return Err(Error::invalid(format!("first_sample is {}; it must be below 2^56", o.first_sample)));
+    if o.first_sample.saturating_add(batch as u64) > SAMPLES {
+        return Err(Error::invalid(format!(
+            "first_sample is {} with {batch} samples; sample indices must be below 2^56",
+            o.first_sample
+        )));
     }
     Ok(())
 }

@@ -25,7 +25,10 @@
  * A shorter struct of an older version is completed with initial values; a longer one is accepted if what this version does
  * not know is 0. NULL options mean the initial values.
  *
- * Constants are uint32_t in signatures; an unknown one is an error, never a default.
+ * Constants are uint32_t in signatures; an unknown one is MNEMO_E_INVALID (a tensor's dtype MNEMO_E_DTYPE, its device_type
+ * MNEMO_E_DEVICE), never a default. Numbers larger than 1e100 in magnitude are refused like NaN and Inf. Any call may answer
+ * MNEMO_E_NOMEM or MNEMO_E_PANIC, and any that reads a struct MNEMO_E_UNSUPPORTED; the `Errors:` line of a function names what
+ * else it may answer.
  *
  * Papers: reg = Baptista et al., "Memorization and regularization in generative diffusion models" (2025).
  */
