@@ -28,7 +28,7 @@ pub fn run(
         model.exec.report(i as u64, total as u64)?;
         let stepper = Stepper { model, options, step: i, total, t: w[0], p: model.score.process().eval(w[0])? };
         let end = w[1].is_nan();
-        x = if end { stepper.denoise(&x)? } else { stepper.step(x, w[1], &mut previous)? };
+        x = if end { stepper.denoise(x)? } else { stepper.step(x, w[1], &mut previous)? };
         if let Some(row) = model.score.engine().first_not_finite(&x) {
             return Err(Error::invalid(format!(
                 "solver {:?}: sample {row} left the range of float64 at step {i} (t = {:?}); use more steps",
@@ -79,9 +79,19 @@ impl Stepper<'_, '_> {
         self.model.estimate(x, &self.times(x, self.t))
     }
 
-    /// x ← x̂0.
-    fn denoise(&self, x: &Matrix) -> Result<Matrix> {
+    /// x̂0.
+    fn denoised(&self, x: &Matrix) -> Result<Matrix> {
         self.model.denoised(x, &self.times(x, self.t))
+    }
+
+    /// The last step, to σ = 0: x ← x̂0, after churn where the solver has it.
+    fn denoise(&self, x: Matrix) -> Result<Matrix> {
+        if self.options.solver != Solver::EdmStochastic {
+            return self.denoised(&x);
+        }
+        let (y, t_hat, p_hat) = self.churn(x)?;
+        let x = self.combine(y, p_hat.m, &[]);
+        self.model.denoised(&x, &self.times(&x, t_hat))
     }
 
     /// x ← a x + Σ c · matrix.
@@ -127,7 +137,7 @@ impl Stepper<'_, '_> {
 
     /// x' = (σ'/σ) x - m' (e^{-h} - 1) D, h = λ' - λ, D extrapolated from the last two x̂0 to the middle of the step.
     fn dpm_pp_2m(&self, x: Matrix, q: Marginal, previous: &mut Option<Previous>) -> Result<Matrix> {
-        let denoised = self.denoise(&x)?;
+        let denoised = self.denoised(&x)?;
         // From m = 0 (the flow at t = 1) h is infinite: the step is first order and is not remembered as a slope.
         let h = (q.m / q.sigma).ln() - (self.p.m / self.p.sigma).ln();
         let weight = -q.m * (-h).exp_m1();
@@ -163,8 +173,8 @@ impl Stepper<'_, '_> {
         Ok(x)
     }
 
-    /// Raises the noise level by γ, then one Heun step in y = x/m over r = σ/m.
-    fn edm_stochastic(&self, x: Matrix, next: f64, q: Marginal) -> Result<Matrix> {
+    /// y = x/m at the noise level r = σ/m raised by γ, with the time and the marginal of that level.
+    fn churn(&self, x: Matrix) -> Result<(Matrix, f64, Marginal)> {
         let process = self.model.score.process();
         let o = self.options;
         if self.p.m == 0.0 {
@@ -177,15 +187,21 @@ impl Stepper<'_, '_> {
         let churned = (o.s_churn / self.total as f64).min(std::f64::consts::SQRT_2 - 1.0);
         let gamma = if (o.s_min..=o.s_max).contains(&r) { churned } else { 0.0 };
         let mut y = self.combine(x, 1.0 / self.p.m, &[]);
-        let (mut t_hat, mut p_hat) = (self.t, self.p);
-        if gamma > 0.0 {
-            let top = process.eval(process.t_end())?;
-            // Not above the process's own largest noise level.
-            t_hat = process.time_of_ratio((r * (1.0 + gamma)).min(top.sigma / top.m))?;
-            p_hat = process.eval(t_hat)?;
-            let r_hat = p_hat.sigma / p_hat.m;
-            self.add_noise(&mut y, o.s_noise * (r_hat * r_hat - r * r).max(0.0).sqrt(), Purpose::Churn);
+        if gamma == 0.0 {
+            return Ok((y, self.t, self.p));
         }
+        let top = process.eval(process.t_end())?;
+        // Not above the process's own largest noise level.
+        let t_hat = process.time_of_ratio((r * (1.0 + gamma)).min(top.sigma / top.m))?;
+        let p_hat = process.eval(t_hat)?;
+        let r_hat = p_hat.sigma / p_hat.m;
+        self.add_noise(&mut y, o.s_noise * (r_hat * r_hat - r * r).max(0.0).sqrt(), Purpose::Churn);
+        Ok((y, t_hat, p_hat))
+    }
+
+    /// Raises the noise level, then one Heun step in y = x/m over r = σ/m.
+    fn edm_stochastic(&self, x: Matrix, next: f64, q: Marginal) -> Result<Matrix> {
+        let (y, t_hat, p_hat) = self.churn(x)?;
         let (r_hat, r_next) = (p_hat.sigma / p_hat.m, q.sigma / q.m);
         // dy/dr = ε̂ = -σ s, evaluated at x = m y.
         let slope = |y: &Matrix, t: f64, p: Marginal| -> Result<Matrix> {

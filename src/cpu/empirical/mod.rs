@@ -17,7 +17,7 @@ use super::InstructionSet;
 use super::pool::{Parts, Pool};
 use super::tile::{Buffer, Plan, pack};
 use super::vector::Portable;
-use crate::engine::{Moments, Query};
+use crate::engine::{Grade, Moments, Query};
 use crate::error::{Result, try_vec};
 use crate::exec::Exec;
 use chunk::{ChunkTask, Packed, Scratch, needs_double, needs_single};
@@ -37,6 +37,9 @@ pub fn run(pool: &Pool, isa: InstructionSet, query: &Query<'_>, mut out: Moments
         || out.offset.is_some()
         || out.covariance_product.is_some()
         || out.covariance_trace.is_some();
+    // tr C is a difference of terms as large as |ȳ - x| times the error of ȳ: far from the data it needs ȳ in float64.
+    let grade = if out.covariance_trace.is_some() { Grade::Double } else { query.grade };
+    let query = &Query { grade, ..*query };
     let len = query.subset.map_or(query.rows.len(), <[u32]>::len);
     let cut = if query.tolerance > 0.0 { (len as f64 / query.tolerance).ln() } else { f64::INFINITY };
     let d = query.rows.dim();

@@ -1,0 +1,513 @@
+//! The library through its C ABI, called as a C host would: opaque handles, structs by pointer, statuses.
+
+use crate::api::{
+    Api, Call, Decoding, Empirical, Failure, Grid, Kind, Marginal, Matrix, Model, Observer, Options, Outcome, Outputs,
+    Prediction, Progress, Regularizer, Report, Solver, Want,
+};
+use mnemo::capi::context::*;
+use mnemo::capi::dataset::*;
+use mnemo::capi::exec::*;
+use mnemo::capi::memorization::*;
+use mnemo::capi::process::*;
+use mnemo::capi::sampler::*;
+use mnemo::capi::score::*;
+use mnemo::capi::status::{MNEMO_OK, mnemo_error};
+use mnemo::capi::tensor::*;
+use mnemo::tensor::Dtype;
+use std::ffi::{CStr, CString, c_void};
+use std::path::Path;
+use std::ptr::{null, null_mut};
+
+/// An object of the library, released when dropped.
+pub struct Handle<T> {
+    object: *mut T,
+    release: unsafe extern "C" fn(*mut T),
+}
+
+// SAFETY: the header allows every object to be used and released on any thread.
+unsafe impl<T> Send for Handle<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Handle<T> {}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        // SAFETY: made by the library, released once.
+        unsafe { (self.release)(self.object) }
+    }
+}
+
+/// Makes a call, and an outcome of its status; the struct and the status must say the same.
+fn call(f: impl FnOnce(*mut mnemo_error) -> i32) -> Outcome<()> {
+    let mut error = mnemo_error { code: -1, native: -1, len: 99, reserved: 99, message: [7; 496] };
+    let status = f(&raw mut error);
+    // SAFETY: the library ends its message with a NUL.
+    let message = unsafe { CStr::from_ptr(error.message.as_ptr()) }.to_str().expect("UTF-8").to_owned();
+    assert_eq!((error.code, error.len as usize, error.reserved), (status, message.len(), 0));
+    if status == MNEMO_OK {
+        assert!(error.native == 0 && message.is_empty());
+        return Ok(());
+    }
+    assert!(!message.is_empty());
+    Err(Failure { status, native: error.native, message })
+}
+
+/// Makes an object.
+fn make<T>(
+    release: unsafe extern "C" fn(*mut T),
+    f: impl FnOnce(*mut *mut T, *mut mnemo_error) -> i32,
+) -> Outcome<Handle<T>> {
+    let mut object = null_mut();
+    call(|err| f(&raw mut object, err))?;
+    assert!(!object.is_null());
+    Ok(Handle { object, release })
+}
+
+/// A struct with its initial values.
+fn initial<T>(init: unsafe extern "C" fn(*mut T, usize)) -> T {
+    let mut value = std::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: init fills the whole struct.
+    unsafe {
+        init(value.as_mut_ptr(), size_of::<T>());
+        value.assume_init()
+    }
+}
+
+fn tensor(m: &Matrix) -> mnemo_tensor {
+    mnemo_tensor {
+        // A host may describe an empty matrix with NULL.
+        data: if m.rows == 0 { null_mut() } else { m.numbers.data().cast() },
+        rows: m.rows as i64,
+        cols: m.cols as i64,
+        // 0 says the same as cols.
+        row_stride: if m.stride == m.cols { 0 } else { m.stride as i64 },
+        dtype: match m.dtype() {
+            Dtype::F32 => MNEMO_F32,
+            Dtype::F64 => MNEMO_F64,
+            Dtype::F16 => MNEMO_F16,
+            Dtype::Bf16 => MNEMO_BF16,
+            Dtype::U8 => MNEMO_U8,
+            Dtype::I32 => MNEMO_I32,
+            Dtype::I64 => MNEMO_I64,
+        },
+        device_type: MNEMO_CPU,
+        device_id: 0,
+        reserved: 0,
+    }
+}
+
+fn tensor_mut(m: &mut Matrix) -> mnemo_tensor {
+    mnemo_tensor { data: if m.rows == 0 { null_mut() } else { m.numbers.data_mut().cast() }, ..tensor(m) }
+}
+
+fn column(values: &[f64]) -> Matrix {
+    Matrix::new(Dtype::F64, values, 1)
+}
+
+/// What no result is: an output that a failed call must leave alone.
+const UNTOUCHED: f64 = -123.25;
+
+fn with_exec(
+    c: Call<'_, Handle<mnemo_cancel>>,
+    f: impl FnOnce(*const mnemo_exec, *mut mnemo_error) -> i32,
+) -> Outcome<()> {
+    unsafe extern "C" fn progress(user: *mut c_void, done: u64, total: u64) -> i32 {
+        // SAFETY: `user` is the address of the reference below.
+        let f = unsafe { &mut *user.cast::<&mut Progress<'_>>() };
+        i32::from(!f(done, total))
+    }
+    let mut exec = initial(mnemo_exec_init);
+    let Call { seed, cancel, progress: mut watch } = c;
+    exec.seed = seed;
+    exec.cancel = cancel.map_or(null_mut(), |c| c.object);
+    if let Some(watch) = &mut watch {
+        exec.progress = Some(progress);
+        exec.progress_user = std::ptr::from_mut(watch).cast();
+    }
+    call(|err| f(&raw const exec, err))
+}
+
+unsafe fn wide(t: *const mnemo_tensor) -> Vec<f64> {
+    // SAFETY: the library lends a contiguous tensor to a callback.
+    unsafe {
+        let t = &*t;
+        assert!(t.row_stride == 0 || t.row_stride == t.cols);
+        let len = (t.rows * t.cols) as usize;
+        match t.dtype {
+            MNEMO_F32 => std::slice::from_raw_parts(t.data.cast::<f32>(), len).iter().map(|&v| f64::from(v)).collect(),
+            MNEMO_F64 => std::slice::from_raw_parts(t.data.cast::<f64>(), len).to_vec(),
+            other => panic!("dtype {other} in a callback"),
+        }
+    }
+}
+
+unsafe fn narrow(from: &[f64], t: *mut mnemo_tensor) {
+    // SAFETY: as in `wide`.
+    unsafe {
+        let t = &*t;
+        match t.dtype {
+            MNEMO_F32 => from.iter().enumerate().for_each(|(i, &v)| *t.data.cast::<f32>().add(i) = v as f32),
+            _ => from.iter().enumerate().for_each(|(i, &v)| *t.data.cast::<f64>().add(i) = v),
+        }
+    }
+}
+
+unsafe extern "C" fn model_eval(
+    user: *mut c_void,
+    x: *const mnemo_tensor,
+    t: *const mnemo_tensor,
+    out: *mut mnemo_tensor,
+    _stream: *mut c_void,
+) -> i32 {
+    // SAFETY: `user` is the model given to mnemo_score_custom; the tensors are the library's.
+    unsafe {
+        let mut answer = vec![0.0; wide(x).len()];
+        let status = (*user.cast::<Box<dyn Model>>()).eval(&wide(x), &wide(t), &mut answer);
+        narrow(&answer, out);
+        status
+    }
+}
+
+unsafe extern "C" fn model_jvp(
+    user: *mut c_void,
+    x: *const mnemo_tensor,
+    t: *const mnemo_tensor,
+    v: *const mnemo_tensor,
+    out: *mut mnemo_tensor,
+    _stream: *mut c_void,
+) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        let mut answer = vec![0.0; wide(x).len()];
+        let status = (*user.cast::<Box<dyn Model>>()).jvp(&wide(x), &wide(t), &wide(v), &mut answer);
+        narrow(&answer, out);
+        status
+    }
+}
+
+unsafe extern "C" fn model_drop(user: *mut c_void) {
+    // SAFETY: boxed in `custom`, dropped once.
+    drop(unsafe { Box::from_raw(user.cast::<Box<dyn Model>>()) });
+}
+
+unsafe extern "C" fn observe(user: *mut c_void, step: u64, t: f64, x: *const mnemo_tensor) -> i32 {
+    // SAFETY: `user` is the address of the reference in `sample`.
+    unsafe { (*user.cast::<&mut Observer<'_>>())(step, t, &wide(x)) }
+}
+
+pub struct Machine(Handle<mnemo_context>);
+
+impl Api for Machine {
+    type Dataset = Handle<mnemo_dataset>;
+    type Process = Handle<mnemo_process>;
+    type Score = Handle<mnemo_score>;
+    type Cancel = Handle<mnemo_cancel>;
+
+    fn new(threads: usize) -> Self {
+        let mut options = initial(mnemo_context_options_init);
+        options.num_threads = u32::try_from(threads).unwrap();
+        // SAFETY: the pointers are to live values of their types; so throughout this file.
+        let create = |out, err| unsafe { mnemo_context_create(&raw const options, out, err) };
+        Self(make(mnemo_context_release, create).unwrap())
+    }
+
+    fn every(threads: usize) -> Vec<Self> {
+        vec![Self::new(threads)]
+    }
+
+    fn describe(&self) -> String {
+        let mut needed = 0;
+        // SAFETY: as above.
+        call(|err| unsafe { mnemo_context_describe(self.0.object, null_mut(), 0, &raw mut needed, err) }).unwrap();
+        let mut text = vec![0u8; needed];
+        // SAFETY: as above.
+        call(|err| unsafe { mnemo_context_describe(self.0.object, text.as_mut_ptr().cast(), needed, null_mut(), err) })
+            .unwrap();
+        CStr::from_bytes_with_nul(&text).unwrap().to_str().unwrap().to_owned()
+    }
+
+    fn dataset(&self, rows: &Matrix, labels: Option<&Matrix>, decoding: Decoding) -> Outcome<Self::Dataset> {
+        let mut options = initial(mnemo_dataset_options_init);
+        (options.scale, options.shift) = (decoding.scale, decoding.shift);
+        let (rows, labels) = (tensor(rows), labels.map(tensor));
+        let labels = labels.as_ref().map_or(null(), std::ptr::from_ref);
+        // SAFETY: as above.
+        make(mnemo_dataset_release, |out, err| unsafe {
+            mnemo_dataset_copy(self.0.object, &raw const rows, labels, &raw const options, out, err)
+        })
+    }
+
+    fn open(&self, path: &Path, labels: Option<&Path>, decoding: Decoding) -> Outcome<Self::Dataset> {
+        let text = |p: &Path| CString::new(p.to_str().unwrap()).unwrap();
+        let (path, labels) = (text(path), labels.map(text));
+        let mut options = initial(mnemo_dataset_options_init);
+        (options.scale, options.shift) = (decoding.scale, decoding.shift);
+        options.labels_path = labels.as_ref().map_or(null(), |l| l.as_ptr());
+        // SAFETY: as above.
+        make(mnemo_dataset_release, |out, err| unsafe {
+            mnemo_dataset_open(self.0.object, path.as_ptr(), &raw const options, out, err)
+        })
+    }
+
+    fn process(kind: &Kind) -> Outcome<Self::Process> {
+        // SAFETY: as above.
+        make(mnemo_process_release, |out, err| unsafe {
+            match kind {
+                Kind::VpLinear(a, b, t) => mnemo_process_vp_linear(*a, *b, *t, out, err),
+                Kind::SubVp(a, b) => mnemo_process_sub_vp(*a, *b, out, err),
+                Kind::VePower(k, a, t) => mnemo_process_ve_power(*k, *a, *t, out, err),
+                Kind::VeExponential(r, t) => mnemo_process_ve_exponential(*r, *t, out, err),
+                Kind::VeGeometric(a, b) => mnemo_process_ve_geometric(*a, *b, out, err),
+                Kind::Discrete(table) => mnemo_process_discrete(table.as_ptr(), table.len() as i64, out, err),
+                Kind::Flow => mnemo_process_flow(out, err),
+            }
+        })
+    }
+
+    fn at(process: &Self::Process, t: &[f64]) -> Outcome<Vec<Marginal>> {
+        let [mut m, mut sigma, mut beta, mut g] = [(); 4].map(|()| vec![0.0; t.len()]);
+        // SAFETY: as above.
+        call(|err| unsafe {
+            mnemo_process_eval(
+                process.object,
+                t.as_ptr(),
+                t.len() as i64,
+                m.as_mut_ptr(),
+                sigma.as_mut_ptr(),
+                beta.as_mut_ptr(),
+                g.as_mut_ptr(),
+                err,
+            )
+        })?;
+        Ok((0..t.len()).map(|i| Marginal { m: m[i], sigma: sigma[i], beta: beta[i], g: g[i] }).collect())
+    }
+
+    fn time_of_sigma(process: &Self::Process, sigma: f64) -> Outcome<f64> {
+        let mut t = 0.0;
+        // SAFETY: as above.
+        call(|err| unsafe { mnemo_process_time_of_sigma(process.object, &raw const sigma, 1, &raw mut t, err) })?;
+        Ok(t)
+    }
+
+    fn empirical(&self, dataset: &Self::Dataset, process: &Self::Process, o: Empirical) -> Outcome<Self::Score> {
+        let mut options = initial(mnemo_empirical_options_init);
+        (options.regularizer, options.strength) = match o.regularizer {
+            Regularizer::None => (MNEMO_REG_NONE, f64::NAN),
+            Regularizer::Tikhonov { c } => (MNEMO_REG_TIKHONOV, c),
+            Regularizer::BayesDensity { c } => (MNEMO_REG_BAYES_DENSITY, c),
+            Regularizer::BayesWeight { c } => (MNEMO_REG_BAYES_WEIGHT, c),
+        };
+        options.tolerance = o.tolerance;
+        if let Some(label) = o.label {
+            (options.conditional, options.label) = (1, label);
+        }
+        // SAFETY: as above.
+        make(mnemo_score_release, |out, err| unsafe {
+            mnemo_score_empirical(dataset.object, process.object, &raw const options, out, err)
+        })
+    }
+
+    fn custom(
+        &self,
+        process: &Self::Process,
+        dim: usize,
+        prediction: Prediction,
+        model: Box<dyn Model>,
+    ) -> Outcome<Self::Score> {
+        let mut ops = initial(mnemo_score_ops_init);
+        ops.prediction = match prediction {
+            Prediction::Score => MNEMO_PREDICT_SCORE,
+            Prediction::Epsilon => MNEMO_PREDICT_EPS,
+            Prediction::Clean => MNEMO_PREDICT_X0,
+            Prediction::Velocity => MNEMO_PREDICT_V,
+            Prediction::Flow => MNEMO_PREDICT_FLOW,
+        };
+        ops.eval = Some(model_eval);
+        ops.jvp = model.has_jvp().then_some(model_jvp);
+        ops.drop = Some(model_drop);
+        let user = Box::into_raw(Box::new(model)).cast::<c_void>();
+        // SAFETY: as above.
+        make(mnemo_score_release, |out, err| unsafe {
+            mnemo_score_custom(self.0.object, process.object, dim as i64, &raw const ops, user, out, err)
+        })
+    }
+
+    fn eval(score: &Self::Score, x: &Matrix, t: &[f64], want: Want, call: Call<'_, Self::Cancel>) -> Outcome<Outputs> {
+        let untouched = |dtype, cols| Matrix::new(dtype, &vec![UNTOUCHED; x.rows * cols], cols);
+        // Matrices with a gap between their rows, which must stay as it is too.
+        let mut matrices = [(); 2].map(|()| untouched(x.dtype(), x.cols).apart(3));
+        let mut vectors = [(); 4].map(|()| untouched(Dtype::F64, 1));
+        let mut index = untouched(Dtype::I64, 1);
+        let mut tensors: Vec<mnemo_tensor> =
+            matrices.iter_mut().chain(&mut vectors).chain([&mut index]).map(tensor_mut).collect();
+        let mut out = initial(mnemo_score_outputs_init);
+        let wanted = [
+            want.score,
+            want.denoised,
+            want.log_density,
+            want.divergence,
+            want.entropy,
+            want.nearest_distance,
+            want.nearest_index,
+        ];
+        for ((to, tensor), wanted) in [
+            &mut out.score,
+            &mut out.denoised,
+            &mut out.log_density,
+            &mut out.divergence,
+            &mut out.entropy,
+            &mut out.nearest_distance,
+            &mut out.nearest_index,
+        ]
+        .into_iter()
+        .zip(&mut tensors)
+        .zip(wanted)
+        {
+            *to = if wanted { tensor } else { null_mut() };
+        }
+        let t = column(t);
+        let (x, t) = (tensor(x), tensor(&t));
+        // SAFETY: as above.
+        let outcome = with_exec(call, |exec, err| unsafe {
+            mnemo_score_eval(score.object, &raw const x, &raw const t, &raw const out, exec, err)
+        });
+        for m in &matrices {
+            let (values, gap) = (m.values().len(), m.stride - m.cols);
+            let mistaken = outcome.is_err() && m.values().iter().any(|&v| v != UNTOUCHED);
+            assert!(!mistaken, "a failed call wrote to an output of {values}");
+            let outside = (0..m.rows * gap).all(|i| m.get(i / gap, m.cols + i % gap).is_nan());
+            assert!(outside, "the gap between rows was written to");
+        }
+        for v in vectors.iter().chain([&index]) {
+            assert!(outcome.is_ok() || v.values().iter().all(|&v| v == UNTOUCHED || v == UNTOUCHED.trunc()));
+        }
+        outcome?;
+        let get = |m: &Matrix, wanted: bool| if wanted { m.values() } else { Vec::new() };
+        Ok(Outputs {
+            score: get(&matrices[0], want.score),
+            denoised: get(&matrices[1], want.denoised),
+            log_density: get(&vectors[0], want.log_density),
+            divergence: get(&vectors[1], want.divergence),
+            entropy: get(&vectors[2], want.entropy),
+            nearest_distance: get(&vectors[3], want.nearest_distance),
+            nearest_index: get(&index, want.nearest_index).iter().map(|&n| n as i64).collect(),
+        })
+    }
+
+    fn jvp(score: &Self::Score, x: &Matrix, t: &[f64], v: &Matrix) -> Outcome<Matrix> {
+        let t = column(t);
+        let mut out = x.clone();
+        let (x, t, v, mut to) = (tensor(x), tensor(&t), tensor(v), tensor_mut(&mut out));
+        // SAFETY: as above.
+        call(|err| unsafe {
+            mnemo_score_jvp(score.object, &raw const x, &raw const t, &raw const v, &raw mut to, null(), err)
+        })?;
+        Ok(out)
+    }
+
+    fn sample(
+        score: &Self::Score,
+        o: &Options,
+        x: &mut Matrix,
+        mut observer: Option<&mut Observer<'_>>,
+        call: Call<'_, Self::Cancel>,
+    ) -> Outcome<()> {
+        let mut options = initial(mnemo_sampler_options_init);
+        options.solver = match o.solver {
+            Solver::Euler => MNEMO_SOLVER_EULER,
+            Solver::Heun => MNEMO_SOLVER_HEUN,
+            Solver::Exponential => MNEMO_SOLVER_EXPONENTIAL,
+            Solver::DpmPp2m => MNEMO_SOLVER_DPMPP_2M,
+            Solver::Rk45 => MNEMO_SOLVER_RK45,
+            Solver::EulerMaruyama => MNEMO_SOLVER_EULER_MARUYAMA,
+            Solver::Ancestral => MNEMO_SOLVER_ANCESTRAL,
+            Solver::EdmStochastic => MNEMO_SOLVER_EDM_STOCHASTIC,
+        };
+        options.grid = match &o.grid {
+            Grid::UniformT => MNEMO_GRID_UNIFORM_T,
+            Grid::UniformS => MNEMO_GRID_UNIFORM_S,
+            Grid::Karras => MNEMO_GRID_KARRAS,
+            Grid::Custom(times) => {
+                (options.times, options.times_count) = (times.as_ptr(), times.len() as i64);
+                MNEMO_GRID_CUSTOM
+            }
+        };
+        options.steps = o.steps as i64;
+        options.first_sample = o.first_sample.cast_signed();
+        options.from_prior = u32::from(o.from_prior);
+        options.denoise_last = u32::from(o.denoise_last);
+        options.t_start = o.t_start.unwrap_or(f64::NAN);
+        options.t_end = o.t_end.unwrap_or(f64::NAN);
+        options.alpha2 = o.alpha2.unwrap_or(f64::NAN);
+        options.eta = o.eta.unwrap_or(f64::NAN);
+        (options.rtol, options.atol, options.rho) = (o.rtol, o.atol, o.rho);
+        (options.s_churn, options.s_min) = (o.s_churn, o.s_min);
+        (options.s_max, options.s_noise) = (o.s_max, o.s_noise);
+        if let Some(observer) = &mut observer {
+            options.observer = Some(observe);
+            options.observer_user = std::ptr::from_mut(observer).cast();
+        }
+        let mut state = tensor_mut(x);
+        // SAFETY: as above.
+        with_exec(call, |exec, err| unsafe {
+            mnemo_sample(score.object, &raw const options, &raw mut state, exec, err)
+        })
+    }
+
+    fn nearest(
+        dataset: &Self::Dataset,
+        queries: &Matrix,
+        k: usize,
+        call: Call<'_, Self::Cancel>,
+    ) -> Outcome<(Vec<f64>, Vec<i64>)> {
+        let blank = |dtype| Matrix::new(dtype, &vec![UNTOUCHED; queries.rows * k], k.max(1)).apart(2);
+        let (mut distance, mut index) = (blank(Dtype::F64), blank(Dtype::I64));
+        for m in [&mut distance, &mut index] {
+            (m.rows, m.cols) = (queries.rows, k);
+        }
+        let (mut to_distance, mut to_index) = (tensor_mut(&mut distance), tensor_mut(&mut index));
+        let queries = tensor(queries);
+        // SAFETY: as above.
+        with_exec(call, |exec, err| unsafe {
+            mnemo_nearest(
+                dataset.object,
+                &raw const queries,
+                MNEMO_METRIC_L2,
+                k as i64,
+                &raw mut to_distance,
+                &raw mut to_index,
+                exec,
+                err,
+            )
+        })?;
+        Ok((distance.values(), index.values().iter().map(|&n| n as i64).collect()))
+    }
+
+    fn memorization(dataset: &Self::Dataset, generated: &Matrix, threshold: f64) -> Outcome<Report> {
+        let mut options = initial(mnemo_memorization_options_init);
+        options.threshold = threshold;
+        let mut report = initial(mnemo_memorization_report_init);
+        let generated = tensor(generated);
+        // SAFETY: as above.
+        call(|err| unsafe {
+            mnemo_memorization(dataset.object, &raw const generated, &raw const options, &raw mut report, null(), err)
+        })?;
+        Ok(Report {
+            samples: report.samples.cast_unsigned(),
+            copied: report.copied.cast_unsigned(),
+            fraction_copied: report.fraction_copied,
+            min_distance: report.min_distance,
+            median_distance: report.median_distance,
+            max_distance: report.max_distance,
+        })
+    }
+
+    fn cancel() -> Self::Cancel {
+        // SAFETY: as above.
+        make(mnemo_cancel_release, |out, err| unsafe { mnemo_cancel_create(out, err) }).unwrap()
+    }
+
+    fn request(cancel: &Self::Cancel) {
+        // SAFETY: as above.
+        assert_eq!(unsafe { mnemo_cancel_request(cancel.object) }, MNEMO_OK);
+    }
+}

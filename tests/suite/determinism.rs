@@ -1,0 +1,182 @@
+//! The same bits for any number of threads and any split of the batch.
+
+use crate::api::{
+    Api, Call, Decoding, EVERYTHING, Empirical, Grid, Kind, Matrix, Options, Outputs, Regularizer, Solver, Want,
+};
+use crate::data::Rng;
+use mnemo::tensor::Dtype;
+use std::ops::Range;
+
+both!(evaluations, derivatives, nearest_rows, samples, one_score_in_many_threads);
+
+/// Enough rows for several chunks, in a dimension that the kernels answer by products and in one by differences.
+const SHAPES: [(usize, usize); 2] = [(3500, 20), (3300, 2)];
+const THREADS: [usize; 3] = [2, 3, 8];
+/// More than one group of queries.
+const BATCH: usize = 71;
+
+/// The batch whole, in blocks of five and row by row.
+fn splits(batch: usize) -> Vec<Vec<Range<usize>>> {
+    [batch, 5, 1].iter().map(|&size| (0..batch).step_by(size).map(|i| i..(i + size).min(batch)).collect()).collect()
+}
+
+struct Setting {
+    rows: Matrix,
+    labels: Matrix,
+    x: Matrix,
+    t: Vec<f64>,
+}
+
+fn kind() -> Kind {
+    Kind::VpLinear(0.1, 20.0, 1.0)
+}
+
+/// Queries of every sort: noised rows at times of their own, from where one row answers to where all do.
+fn setting<A: Api>((n, d): (usize, usize), dtype: Dtype) -> Setting {
+    let mut rng = Rng(n as u64);
+    let data = rng.normals(n * d);
+    let t: Vec<f64> = (0..BATCH).map(|_| rng.pick(&[1e-4, 0.02, 0.1, 0.2, 0.35, 0.5, 1.0])).collect();
+    let at = A::at(&A::process(&kind()).unwrap(), &t).unwrap();
+    let x: Vec<f64> = at
+        .iter()
+        .flat_map(|p| {
+            let row = rng.below(n);
+            (0..d).map(|k| p.m * data[row * d + k] + p.sigma * rng.normal()).collect::<Vec<_>>()
+        })
+        .collect();
+    let labels: Vec<f64> = (0..n).map(|i| f64::from(i % 10 == 3)).collect();
+    Setting {
+        rows: Matrix::new(Dtype::F32, &data, d),
+        labels: Matrix::new(Dtype::I32, &labels, 1),
+        x: Matrix::new(dtype, &x, d),
+        t,
+    }
+}
+
+/// Every setting, and machines of every instruction set with one thread and with more.
+fn everywhere<A: Api>(mut test: impl FnMut(&Setting, &A, &A)) {
+    let single = A::every(1);
+    for threads in THREADS {
+        let several = A::every(threads);
+        for shape in SHAPES {
+            for dtype in [Dtype::F32, Dtype::F64] {
+                let setting = setting::<A>(shape, dtype);
+                for (one, many) in single.iter().zip(&several) {
+                    test(&setting, one, many);
+                }
+            }
+        }
+    }
+}
+
+fn score<A: Api>(machine: &A, s: &Setting, options: Empirical) -> A::Score {
+    let dataset = machine.dataset(&s.rows, Some(&s.labels), Decoding::default()).unwrap();
+    machine.empirical(&dataset, &A::process(&kind()).unwrap(), options).unwrap()
+}
+
+fn evaluations<A: Api>() {
+    let variants = [
+        Empirical::default(),
+        Empirical { tolerance: 0.0, regularizer: Regularizer::BayesWeight { c: 0.1 }, ..Empirical::default() },
+        Empirical { label: Some(0), regularizer: Regularizer::Tikhonov { c: 0.1 }, ..Empirical::default() },
+    ];
+    everywhere::<A>(|s, one, many| {
+        for options in variants {
+            let (one, many) = (score(one, s, options), score(many, s, options));
+            let expected = A::eval(&one, &s.x, &s.t, EVERYTHING, Call::default()).unwrap().bits();
+            for split in splits(BATCH) {
+                let mut found = Outputs::default();
+                for part in split.iter().cloned() {
+                    let (x, t) = (s.x.part(part.clone()), &s.t[part]);
+                    found.extend(A::eval(&many, &x, t, EVERYTHING, Call::default()).unwrap());
+                }
+                assert!(found.bits() == expected, "{options:?}, {} parts", split.len());
+            }
+        }
+    });
+}
+
+fn derivatives<A: Api>() {
+    everywhere::<A>(|s, one, many| {
+        let v = Matrix::new(s.x.dtype(), &Rng(5).normals(BATCH * s.x.cols), s.x.cols);
+        let bits = |m: Matrix| m.values().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let options = Empirical { regularizer: Regularizer::BayesWeight { c: 0.5 }, ..Empirical::default() };
+        let (one, many) = (score(one, s, options), score(many, s, options));
+        let expected = bits(A::jvp(&one, &s.x, &s.t, &v).unwrap());
+        for split in splits(BATCH) {
+            let found: Vec<u64> = split
+                .into_iter()
+                .flat_map(|p| bits(A::jvp(&many, &s.x.part(p.clone()), &s.t[p.clone()], &v.part(p)).unwrap()))
+                .collect();
+            assert!(found == expected, "{} parts", splits(BATCH).len());
+        }
+    });
+}
+
+fn nearest_rows<A: Api>() {
+    everywhere::<A>(|s, one, many| {
+        let [one, many] = [one, many].map(|m| m.dataset(&s.rows, None, Decoding::default()).unwrap());
+        for k in [1, 7] {
+            let (distance, index) = A::nearest(&one, &s.x, k, Call::default()).unwrap();
+            for split in splits(BATCH) {
+                let (mut distances, mut indices) = (Vec::new(), Vec::new());
+                for part in split {
+                    let (d, i) = A::nearest(&many, &s.x.part(part), k, Call::default()).unwrap();
+                    distances.extend(d);
+                    indices.extend(i);
+                }
+                assert!(indices == index && distances.iter().zip(&distance).all(|(a, b)| a.to_bits() == b.to_bits()));
+            }
+        }
+    });
+}
+
+/// Every solver, with what makes it draw random numbers.
+pub fn solvers() -> Vec<Options> {
+    let of = |solver| Options { solver, grid: Grid::UniformS, steps: 5, t_end: Some(0.01), ..Options::default() };
+    vec![
+        of(Solver::Euler),
+        Options { denoise_last: true, ..of(Solver::Heun) },
+        of(Solver::Exponential),
+        Options { eta: Some(0.7), ..of(Solver::Exponential) },
+        of(Solver::DpmPp2m),
+        Options { rtol: 1e-2, atol: 1e-2, t_end: Some(0.2), ..of(Solver::Rk45) },
+        of(Solver::EulerMaruyama),
+        of(Solver::Ancestral),
+        Options { s_churn: 2.0, grid: Grid::Karras, denoise_last: true, ..of(Solver::EdmStochastic) },
+    ]
+}
+
+fn samples<A: Api>() {
+    const ROWS: usize = 7;
+    everywhere::<A>(|s, one, many| {
+        let (one, many) = (score(one, s, Empirical::default()), score(many, s, Empirical::default()));
+        for options in solvers() {
+            let run = |score: &A::Score, part: Range<usize>| {
+                let options = Options { from_prior: true, first_sample: 90 + part.start as u64, ..options.clone() };
+                let mut x = s.x.part(part);
+                A::sample(score, &options, &mut x, None, Call { seed: 77, ..Call::default() }).unwrap();
+                x.values().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+            };
+            let expected = run(&one, 0..ROWS);
+            for split in splits(ROWS) {
+                let found: Vec<u64> = split.into_iter().flat_map(|part| run(&many, part)).collect();
+                assert!(found == expected, "{options:?}");
+            }
+        }
+    });
+}
+
+/// Scores are immutable: threads that share one do not see each other.
+fn one_score_in_many_threads<A: Api>() {
+    let s = setting::<A>(SHAPES[0], Dtype::F32);
+    let score = score(&A::new(2), &s, Empirical::default());
+    let want = Want { score: true, entropy: true, ..Want::default() };
+    let bits = || A::eval(&score, &s.x, &s.t, want, Call::default()).unwrap().bits();
+    let expected = bits();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..5).for_each(|_| assert!(bits() == expected)));
+        }
+    });
+}

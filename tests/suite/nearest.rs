@@ -1,0 +1,114 @@
+//! Nearest rows and the memorization report, against every distance computed and sorted.
+
+use crate::api::{Api, Call, Decoding, Matrix};
+use crate::data::{Complaints, Rng, distance};
+use mnemo::capi::status::{MNEMO_E_INVALID, MNEMO_E_SHAPE};
+use mnemo::tensor::Dtype;
+
+both!(whole_numbers_are_exact, real_numbers, memorization_report, what_is_refused);
+
+/// (distance, index) of every row, nearest first and of equals the lowest index.
+fn sorted(query: &[f64], data: &[f64]) -> Vec<(f64, i64)> {
+    let mut all: Vec<(f64, i64)> =
+        data.chunks_exact(query.len()).zip(0..).map(|(row, n)| (distance(query, row), n)).collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    all
+}
+
+/// Squared distances of whole numbers have no rounding and many ties: indices and bits are exact.
+fn whole_numbers_are_exact<A: Api>() {
+    let mut rng = Rng(20);
+    for machine in A::every(2) {
+        for (n, d) in [(1, 1), (9, 1), (255, 3), (1025, 5), (2500, 17)] {
+            let data: Vec<f64> = (0..n * d).map(|_| rng.below(4) as f64).collect();
+            let dataset =
+                machine.dataset(&Matrix::new(Dtype::U8, &data, d).apart(1), None, Decoding::default()).unwrap();
+            for batch in [0, 1, 9] {
+                let queries: Vec<f64> = (0..batch * d).map(|_| rng.below(7) as f64 * 0.5).collect();
+                for k in [1, 5.min(n), n] {
+                    let x = Matrix::new(Dtype::F32, &queries, d).apart(2);
+                    let (distances, indices) = A::nearest(&dataset, &x, k, Call::default()).unwrap();
+                    let expected: Vec<(f64, i64)> =
+                        queries.chunks_exact(d).flat_map(|q| sorted(q, &data).into_iter().take(k)).collect();
+                    let found: Vec<(f64, i64)> = distances.into_iter().zip(indices).collect();
+                    assert_eq!(found, expected, "{n} x {d}, batch {batch}, k {k}");
+                }
+            }
+        }
+    }
+}
+
+fn real_numbers<A: Api>() {
+    let (mut rng, mut complaints) = (Rng(21), Complaints::default());
+    for machine in A::every(2) {
+        for (n, d) in [(64, 2), (700, 16), (2500, 65)] {
+            let mut data = rng.normals(n * d);
+            let copy = data[..d].to_vec();
+            data[(n - 1) * d..].copy_from_slice(&copy);
+            let dataset = machine.dataset(&Matrix::new(Dtype::F64, &data, d), None, Decoding::default()).unwrap();
+            let mut queries = rng.normals(4 * d);
+            queries.extend(copy);
+            for k in [1, 5, n] {
+                let x = Matrix::new(Dtype::F64, &queries, d);
+                let (distances, indices) = A::nearest(&dataset, &x, k, Call::default()).unwrap();
+                for (i, query) in queries.chunks_exact(d).enumerate() {
+                    let expected = sorted(query, &data);
+                    for j in 0..k {
+                        let (found, n) = (distances[i * k + j], indices[i * k + j]);
+                        // Both sums of d squares round a few times; no two distances are as near as that.
+                        complaints.near(found, expected[j].0, 1e-13 * expected[j].0, || format!("{n} x {d}, {i}, {j}"));
+                        complaints.unless(n == expected[j].1, || format!("{n} x {d}, {i}, {j}: index {n}"));
+                    }
+                }
+            }
+        }
+    }
+    complaints.end();
+}
+
+fn memorization_report<A: Api>() {
+    let mut rng = Rng(22);
+    let (n, d) = (300, 3);
+    let data = rng.normals(n * d);
+    let dataset = A::new(2).dataset(&Matrix::new(Dtype::F64, &data, d), None, Decoding::default()).unwrap();
+    for samples in [1, 2, 9, 10] {
+        let near = |i: usize| if i % 3 == 0 { 1e-3 } else { 0.5 };
+        let generated: Vec<f64> =
+            (0..samples * d).map(|j| data[j % (n * d)] + near(j / d) * (rng.uniform() - 0.5)).collect();
+        let mut least: Vec<f64> = generated.chunks_exact(d).map(|q| sorted(q, &data)[0].0).collect();
+        let threshold = 0.01;
+        let report = A::memorization(&dataset, &Matrix::new(Dtype::F64, &generated, d), threshold).unwrap();
+        let copied = least.iter().filter(|&&l| l <= threshold).count();
+        least.sort_by(f64::total_cmp);
+        assert_eq!((report.samples, report.copied), (samples as u64, copied as u64));
+        assert_eq!(report.fraction_copied, copied as f64 / samples as f64);
+        let median = 0.5 * (least[(samples - 1) / 2] + least[samples / 2]);
+        for (found, expected) in [
+            (report.min_distance, least[0]),
+            (report.median_distance, median),
+            (report.max_distance, least[samples - 1]),
+        ] {
+            // Three squares, a root and a mean.
+            assert!((found - expected).abs() <= 1e-14 * expected, "{report:?}");
+        }
+    }
+    // A copy at exactly the threshold is one.
+    let on = A::memorization(&dataset, &Matrix::new(Dtype::F64, &data[..d], d), 1e-300).unwrap();
+    assert_eq!((on.copied, on.max_distance), (1, 0.0));
+}
+
+fn what_is_refused<A: Api>() {
+    let dataset = A::new(1).dataset(&Matrix::new(Dtype::F32, &[0.0; 8], 2), None, Decoding::default()).unwrap();
+    let query = Matrix::new(Dtype::F64, &[1.0, 2.0], 2);
+    for k in [0, 5] {
+        assert_eq!(A::nearest(&dataset, &query, k, Call::default()).unwrap_err().status, MNEMO_E_INVALID);
+    }
+    let nan = Matrix::new(Dtype::F64, &[1.0, f64::NAN], 2);
+    assert_eq!(A::nearest(&dataset, &nan, 1, Call::default()).unwrap_err().status, MNEMO_E_INVALID);
+    for threshold in [0.0, -1.0, f64::NAN] {
+        assert_eq!(A::memorization(&dataset, &query, threshold).unwrap_err().status, MNEMO_E_INVALID);
+    }
+    let none = Matrix::new(Dtype::F64, &[], 2);
+    let status = A::memorization(&dataset, &none, 1.0).unwrap_err().status;
+    assert!([MNEMO_E_INVALID, MNEMO_E_SHAPE].contains(&status));
+}
