@@ -747,7 +747,7 @@ typedef struct mnemo_empirical_options {
    */
   uint32_t regularizer;
   /**
-   * The regularizer's constant c; not looked at for MNEMO_REG_NONE.
+   * The regularizer's constant c; not looked at for MNEMO_REG_NONE, nor for empirical Bayes with a log_strength.
    */
   double strength;
   /**
@@ -767,6 +767,11 @@ typedef struct mnemo_empirical_options {
    * 0.
    */
   uint32_t reserved;
+  /**
+   * ln c for empirical Bayes, whose c is beyond the range of double in high dimension: the weights at a noised training
+   * row sum to about exp(-d/2). NaN (initially): ln(strength).
+   */
+  double log_strength;
 } mnemo_empirical_options;
 
 /**

@@ -122,10 +122,10 @@ impl Case {
         let (regularizer, factor) = match kind {
             0 => (Regularizer::None, 1.0),
             1 => (Regularizer::Tikhonov { c: log_strength.exp() }, variance / (variance + log_strength.exp())),
-            2 => (Regularizer::BayesDensity { c: (log_p + log_strength).exp() }, (-log_strength).min(0.0).exp()),
+            2 => (Regularizer::BayesDensity { log_c: log_p + log_strength }, (-log_strength).min(0.0).exp()),
             _ => {
-                let c = (log_p + log_volume + log_strength).exp();
-                (Regularizer::BayesWeight { c }, (-log_strength).min(0.0).exp())
+                let log_c = log_p + log_volume + log_strength;
+                (Regularizer::BayesWeight { log_c }, (-log_strength).min(0.0).exp())
             }
         };
         (score(&data, &self.process, regularizer, label), factor)
@@ -323,13 +323,12 @@ proptest! {
 
     #[test]
     fn empirical_bayes_shrinks_by_kappa(case in cases(), log_c in -30.0..30.0f64) {
-        let c = log_c.exp();
         let plain = eval(&case.plain(), &case.x, case.t);
         let (n, variance) = (case.labels.len() as f64, case.at().sigma.powi(2));
         let log_volume = n.ln() + 0.5 * case.dim as f64 * (std::f64::consts::TAU * variance).ln();
         for (regularizer, log_ratio) in [
-            (Regularizer::BayesDensity { c }, log_density(&plain) - log_c),
-            (Regularizer::BayesWeight { c }, log_density(&plain) + log_volume - log_c),
+            (Regularizer::BayesDensity { log_c }, log_density(&plain) - log_c),
+            (Regularizer::BayesWeight { log_c }, log_density(&plain) + log_volume - log_c),
         ] {
             let found = eval(&score(&case.data(), &case.process, regularizer, None), &case.x, case.t);
             let kappa = log_ratio.min(0.0).exp();

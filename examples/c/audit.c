@@ -191,7 +191,7 @@ static double neighbour_distance(const struct data *data)
 struct setting {
     const char *name;
     uint32_t regularizer;
-    double strength;
+    double log_strength;
 };
 
 struct audit {
@@ -212,7 +212,8 @@ static void run_setting(const struct audit *audit, const struct setting *setting
     mnemo_empirical_options empirical;
     mnemo_empirical_options_init(&empirical, sizeof empirical);
     empirical.regularizer = setting->regularizer;
-    empirical.strength = setting->strength;
+    empirical.strength = exp(setting->log_strength);
+    empirical.log_strength = setting->log_strength; /* looked at by empirical Bayes only */
     mnemo_score *score = NULL;
     check(mnemo_score_empirical(audit->data->rows, audit->process, &empirical, &score, &error));
 
@@ -244,9 +245,14 @@ static void run_setting(const struct audit *audit, const struct setting *setting
         picture_add_row(audit->picture, values);
     }
 
+    char strength[32];
+    if (setting->regularizer == MNEMO_REG_BAYES_WEIGHT)
+        snprintf(strength, sizeof strength, "exp(%.4g)", setting->log_strength);
+    else
+        snprintf(strength, sizeof strength, "%.3g", empirical.strength);
     clear_progress();
-    printf(audit->csv ? "%s,%.6g,%.6g,%.6g,%.6g,%.6g\n" : "%-16s %10.3g %8.3f %10.3g %10.3f %10.2f\n", setting->name,
-           setting->strength, report.fraction_copied, report.median_distance, report.median_distance / audit->neighbour,
+    printf(audit->csv ? "%s,%s,%.6g,%.6g,%.6g,%.6g\n" : "%-16s %10s %8.3f %10.3g %10.3f %10.2f\n", setting->name,
+           strength, report.fraction_copied, report.median_distance, report.median_distance / audit->neighbour,
            milliseconds);
     fflush(stdout);
     free(values);
@@ -303,17 +309,17 @@ int main(int argc, char **argv)
      * density no constant c would do: p grows with sigma^-d, so a sample stops at the start or never.) But the sum also
      * differs between samples, by exp(sqrt(d/2)), and falls by no more than N on the way down. In high dimension, then,
      * c decides which samples stop rather than when: some are copies and the others noise. */
-    const double tikhonov = audit.neighbour * audit.neighbour / dim, row = exp(-dim / 2);
+    const double tikhonov = log(audit.neighbour * audit.neighbour / dim), row = -dim / 2;
     const struct setting settings[] = {
-        {"none", MNEMO_REG_NONE, 0},
-        {"Tikhonov", MNEMO_REG_TIKHONOV, 0.0625 * tikhonov},
-        {"Tikhonov", MNEMO_REG_TIKHONOV, 0.25 * tikhonov},
+        {"none", MNEMO_REG_NONE, -INFINITY},
+        {"Tikhonov", MNEMO_REG_TIKHONOV, tikhonov + log(0.0625)},
+        {"Tikhonov", MNEMO_REG_TIKHONOV, tikhonov + log(0.25)},
         {"Tikhonov", MNEMO_REG_TIKHONOV, tikhonov},
-        {"Tikhonov", MNEMO_REG_TIKHONOV, 4 * tikhonov},
+        {"Tikhonov", MNEMO_REG_TIKHONOV, tikhonov + log(4)},
         {"empirical Bayes", MNEMO_REG_BAYES_WEIGHT, row},
-        {"empirical Bayes", MNEMO_REG_BAYES_WEIGHT, 100 * row},
+        {"empirical Bayes", MNEMO_REG_BAYES_WEIGHT, row + log(100)},
     };
-    const int count = row > 0 ? 7 : 5; /* exp(-d/2) is 0 from d = 1491 on */
+    const int count = sizeof settings / sizeof *settings;
 
     struct picture picture = {0};
     const int64_t columns = audit.samples < COLUMNS ? audit.samples : COLUMNS;

@@ -67,7 +67,7 @@ pub const TIKHONOV: Sweep = Sweep {
 /// reg Figure 7, with c against the unnormalised weights (reg 5.12). At c = 10 no point attracts samples any more, and
 /// what lies near one lies there by chance: of a density of about 1/2π, 20 discs of radius τ hold 0.001.
 pub const EMPIRICAL_BAYES: Sweep = Sweep {
-    regularizer: |c| Regularizer::BayesWeight { c },
+    regularizer: |c| Regularizer::BayesWeight { log_c: c.ln() },
     first_exponent: -2.0,
     reference: [0.990, 0.969, 0.903, 0.686, 0.157, 0.005, 0.0],
 };

@@ -5,7 +5,7 @@ use super::score::{grade, mnemo_score};
 use super::status::mnemo_error;
 use super::tensor::{lend, mnemo_tensor, output};
 use super::{Sized32, array, count, flag, guard, initialise, read_sized, required, reserved};
-use crate::error::{Error, Result, try_vec};
+use crate::error::{Error, Result, try_collect, try_vec};
 use crate::sampler::{Grid, Options, Solver, sample};
 use crate::tensor::{Dtype, Matrix, ViewMut};
 use std::ffi::c_void;
@@ -155,9 +155,10 @@ impl mnemo_sampler_options {
                 MNEMO_GRID_UNIFORM_T => Grid::UniformT,
                 MNEMO_GRID_UNIFORM_S => Grid::UniformS,
                 MNEMO_GRID_KARRAS => Grid::Karras,
-                // SAFETY: the caller's promise.
                 MNEMO_GRID_CUSTOM => {
-                    Grid::Custom(unsafe { array("times", self.times, "times_count", self.times_count) }?.to_vec())
+                    // SAFETY: the caller's promise.
+                    let times = unsafe { array("times", self.times, "times_count", self.times_count) }?;
+                    Grid::Custom(try_collect(times.len(), times.iter().map(|&t| Ok(t)), "times")?)
                 }
                 other => {
                     return Err(Error::invalid(format!(

@@ -48,7 +48,7 @@ pub struct mnemo_empirical_options {
     pub struct_size: u32,
     /// MNEMO_REG_…; initially MNEMO_REG_NONE.
     pub regularizer: u32,
-    /// The regularizer's constant c; not looked at for MNEMO_REG_NONE.
+    /// The regularizer's constant c; not looked at for MNEMO_REG_NONE, nor for empirical Bayes with a log_strength.
     pub strength: f64,
     /// Training rows whose summed weight is below this may be left out of ybar: in [0, 1), 0 leaves out none. Initially
     /// 1e-12, which is below what float64 results show.
@@ -59,6 +59,9 @@ pub struct mnemo_empirical_options {
     pub conditional: u32,
     /// 0.
     pub reserved: u32,
+    /// ln c for empirical Bayes, whose c is beyond the range of double in high dimension: the weights at a noised training
+    /// row sum to about exp(-d/2). NaN (initially): ln(strength).
+    pub log_strength: f64,
 }
 
 // SAFETY: repr(C), size first, no padding, any bytes are valid.
@@ -72,6 +75,7 @@ unsafe impl Sized32 for mnemo_empirical_options {
             label: 0,
             conditional: 0,
             reserved: 0,
+            log_strength: f64::NAN,
         }
     }
 }
@@ -215,11 +219,22 @@ pub unsafe extern "C" fn mnemo_score_empirical(
             let o = read_sized("options", options)?;
             reserved("options", o.reserved)?;
             let c = o.strength;
+            let log_c = || {
+                if !o.log_strength.is_nan() {
+                    return Ok(o.log_strength);
+                }
+                if !(c.is_finite() && c > 0.0) {
+                    return Err(Error::invalid(format!(
+                        "strength is {c:?}; empirical Bayes takes a finite positive number, or log_strength"
+                    )));
+                }
+                Ok(c.ln())
+            };
             let regularizer = match o.regularizer {
                 MNEMO_REG_NONE => Regularizer::None,
                 MNEMO_REG_TIKHONOV => Regularizer::Tikhonov { c },
-                MNEMO_REG_BAYES_DENSITY => Regularizer::BayesDensity { c },
-                MNEMO_REG_BAYES_WEIGHT => Regularizer::BayesWeight { c },
+                MNEMO_REG_BAYES_DENSITY => Regularizer::BayesDensity { log_c: log_c()? },
+                MNEMO_REG_BAYES_WEIGHT => Regularizer::BayesWeight { log_c: log_c()? },
                 other => {
                     return Err(Error::invalid(format!(
                         "regularizer is {other}; it is one of MNEMO_REG_NONE … MNEMO_REG_BAYES_WEIGHT (0 … 3)"

@@ -64,7 +64,7 @@ impl Plan {
         const LEAST_CHUNK: usize = 1024;
         let stride = dim.next_multiple_of(16);
         // A multiple of 8, for the loops over a tile's numbers.
-        let tile = (TILE_BYTES / (stride * size_of::<f64>())).clamp(8, 256) / 8 * 8;
+        let tile = (TILE_BYTES / (stride * size_of::<f64>())).min(len).clamp(8, 256).next_multiple_of(8);
         let chunk = len.div_ceil(MOST_CHUNKS).max(LEAST_CHUNK).min(len.max(1));
         Self { stride, tile, chunk, len }
     }

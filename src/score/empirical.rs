@@ -30,13 +30,13 @@ pub enum Regularizer {
     },
     /// s · min(1, p/c), with the density p itself (reg 5.11).
     BayesDensity {
-        /// c > 0.
-        c: f64,
+        /// ln c: at d = 3072 typical densities are beyond the range of float64.
+        log_c: f64,
     },
     /// s · min(1, Σ exp(ℓ_n)/c), with the unnormalised weights (reg 5.12).
     BayesWeight {
-        /// c > 0.
-        c: f64,
+        /// ln c; the weights at a noised training row sum to about exp(-d/2).
+        log_c: f64,
     },
 }
 
@@ -79,10 +79,8 @@ impl Empirical {
                     "strength is {c:?}; Tikhonov takes a finite number that is not negative"
                 )));
             }
-            Regularizer::BayesDensity { c } | Regularizer::BayesWeight { c } if !(c.is_finite() && c > 0.0) => {
-                return Err(Error::invalid(format!(
-                    "strength is {c:?}; empirical Bayes takes a finite positive number"
-                )));
+            Regularizer::BayesDensity { log_c } | Regularizer::BayesWeight { log_c } if !log_c.is_finite() => {
+                return Err(Error::invalid(format!("log_strength is {log_c:?}; it must be finite")));
             }
             _ => {}
         }
@@ -138,8 +136,8 @@ impl Empirical {
 
     /// The regularizer's factor f on the unregularized score, and 1 - f, each to its own precision.
     fn factors(&self, log_sum: &[f64], marginals: &[Marginal]) -> (Vec<f64>, Vec<f64>) {
-        let bayes = |log: &[f64], c: f64| {
-            let log: Vec<f64> = log.iter().map(|l| (l - c.ln()).min(0.0)).collect();
+        let bayes = |log: &[f64], log_c: f64| {
+            let log: Vec<f64> = log.iter().map(|l| (l - log_c).min(0.0)).collect();
             (log.iter().map(|l| l.exp()).collect(), log.iter().map(|l| -l.exp_m1()).collect())
         };
         match self.regularizer {
@@ -151,8 +149,8 @@ impl Empirical {
                     (v / (v + c), c / (v + c))
                 })
                 .unzip(),
-            Regularizer::BayesDensity { c } => bayes(&self.log_density(log_sum, marginals), c),
-            Regularizer::BayesWeight { c } => bayes(log_sum, c),
+            Regularizer::BayesDensity { log_c } => bayes(&self.log_density(log_sum, marginals), log_c),
+            Regularizer::BayesWeight { log_c } => bayes(log_sum, log_c),
         }
     }
 

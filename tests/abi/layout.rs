@@ -99,6 +99,7 @@ pub fn measured_by_rust() -> String {
         dataset::mnemo_dataset_info { struct_size: u32, dtype: u32, rows: i64, dim: i64, labels: i64 }
         score::mnemo_empirical_options {
             struct_size: u32, regularizer: u32, strength: f64, tolerance: f64, label: i64, conditional: u32, reserved: u32,
+            log_strength: f64,
         }
         score::mnemo_score_ops { struct_size: u32, prediction: u32, eval: Eval, jvp: Jvp, drop: Drop }
         score::mnemo_score_outputs {

@@ -81,6 +81,10 @@ pub fn empirical(w: &World) {
         INVALID, "process" => c.process = null();
         INVALID, "out" => c.out.null = true;
         INVALID, "strength" => c.options.regularizer = MNEMO_REG_BAYES_DENSITY;
+        INVALID, "log_strength" => {
+            c.options.regularizer = MNEMO_REG_BAYES_DENSITY;
+            c.options.log_strength = f64::INFINITY;
+        };
         INVALID, "strength" => c.options.regularizer = MNEMO_REG_BAYES_WEIGHT;
         INVALID, "conditional" => c.options.conditional = 2;
         INVALID, "conditional" => c.options.conditional = u32::MAX;

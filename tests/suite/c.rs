@@ -293,8 +293,12 @@ impl Api for Machine {
         (options.regularizer, options.strength) = match o.regularizer {
             Regularizer::None => (MNEMO_REG_NONE, f64::NAN),
             Regularizer::Tikhonov { c } => (MNEMO_REG_TIKHONOV, c),
-            Regularizer::BayesDensity { c } => (MNEMO_REG_BAYES_DENSITY, c),
-            Regularizer::BayesWeight { c } => (MNEMO_REG_BAYES_WEIGHT, c),
+            Regularizer::BayesDensity { log_c } => (MNEMO_REG_BAYES_DENSITY, log_c.exp()),
+            Regularizer::BayesWeight { log_c } => {
+                // The other way to say it.
+                options.log_strength = log_c;
+                (MNEMO_REG_BAYES_WEIGHT, 0.0)
+            }
         };
         options.tolerance = o.tolerance;
         if let Some(label) = o.label {

@@ -77,7 +77,11 @@ fn score<A: Api>(machine: &A, s: &Setting, options: Empirical) -> A::Score {
 fn evaluations<A: Api>() {
     let variants = [
         Empirical::default(),
-        Empirical { tolerance: 0.0, regularizer: Regularizer::BayesWeight { c: 0.1 }, ..Empirical::default() },
+        Empirical {
+            tolerance: 0.0,
+            regularizer: Regularizer::BayesWeight { log_c: 0.1f64.ln() },
+            ..Empirical::default()
+        },
         Empirical { label: Some(0), regularizer: Regularizer::Tikhonov { c: 0.1 }, ..Empirical::default() },
     ];
     everywhere::<A>(|s, one, many| {
@@ -100,7 +104,8 @@ fn derivatives<A: Api>() {
     everywhere::<A>(|s, one, many| {
         let v = Matrix::new(s.x.dtype(), &Rng(5).normals(BATCH * s.x.cols), s.x.cols);
         let bits = |m: Matrix| m.values().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        let options = Empirical { regularizer: Regularizer::BayesWeight { c: 0.5 }, ..Empirical::default() };
+        let options =
+            Empirical { regularizer: Regularizer::BayesWeight { log_c: 0.5f64.ln() }, ..Empirical::default() };
         let (one, many) = (score(one, s, options), score(many, s, options));
         let expected = bits(A::jvp(&one, &s.x, &s.t, &v).unwrap());
         for split in splits(BATCH) {

@@ -72,7 +72,7 @@ fn memorization_report<A: Api>() {
     let data = rng.normals(n * d);
     let dataset = A::new(2).dataset(&Matrix::new(Dtype::F64, &data, d), None, Decoding::default()).unwrap();
     for samples in [1, 2, 9, 10] {
-        let near = |i: usize| if i % 3 == 0 { 1e-3 } else { 0.5 };
+        let near = |i: usize| if i.is_multiple_of(3) { 1e-3 } else { 0.5 };
         let generated: Vec<f64> =
             (0..samples * d).map(|j| data[j % (n * d)] + near(j / d) * (rng.uniform() - 0.5)).collect();
         let mut least: Vec<f64> = generated.chunks_exact(d).map(|q| sorted(q, &data)[0].0).collect();

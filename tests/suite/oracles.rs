@@ -94,8 +94,8 @@ fn check<A: Api>(machine: &A, case: &Value, dtype: Dtype, tolerance: f64, compla
     let c = number(&case["strength"]);
     for (name, regularizer) in [
         ("tikhonov", Regularizer::Tikhonov { c }),
-        ("bayes_weight", Regularizer::BayesWeight { c }),
-        ("bayes_density", Regularizer::BayesDensity { c }),
+        ("bayes_weight", Regularizer::BayesWeight { log_c: c.ln() }),
+        ("bayes_density", Regularizer::BayesDensity { log_c: c.ln() }),
     ] {
         let score = machine.empirical(&dataset, &process, Empirical { regularizer, ..Empirical::default() }).unwrap();
         let want = Want { score: true, ..Want::default() };

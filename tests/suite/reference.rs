@@ -167,8 +167,8 @@ pub fn exact(
     let (factor, bayes) = match regularizer {
         Regularizer::None => (1.0, false),
         Regularizer::Tikhonov { c } => (variance / (variance + c), false),
-        Regularizer::BayesDensity { c } => ((log_density - c.ln()).min(0.0).exp(), true),
-        Regularizer::BayesWeight { c } => ((log_sum - c.ln()).min(0.0).exp(), true),
+        Regularizer::BayesDensity { log_c } => ((log_density - log_c).min(0.0).exp(), true),
+        Regularizer::BayesWeight { log_c } => ((log_sum - log_c).min(0.0).exp(), true),
     };
     let gradient = if bayes && factor < 1.0 { 1.0 } else { 0.0 };
     let score_along: f64 = score.iter().zip(v).map(|(s, v)| s * v).sum();

@@ -378,16 +378,16 @@ fn regularized_and_conditional<A: Api>() {
             let rows = Matrix::new(Dtype::F32, &data, d);
             let log_p = exact(&x[..d], &x[..d], &rows.values(), &(0..n).collect::<Vec<_>>(), p, Regularizer::None, 0.0);
             // Strengths above and below the density at the first query, as far as float64 holds them.
-            let c = |shift: f64| (log_p.log_density.value + shift).clamp(-600.0, 600.0).exp();
+            let log_c = |shift: f64| (log_p.log_density.value + shift).clamp(-600.0, 600.0);
             for (regularizer, label) in [
                 (Regularizer::None, Some(-7)),
                 (Regularizer::Tikhonov { c: 0.3 * p.sigma * p.sigma }, None),
                 (Regularizer::Tikhonov { c: 100.0 }, Some(3)),
                 (Regularizer::Tikhonov { c: 0.0 }, None),
-                (Regularizer::BayesDensity { c: c(2.0) }, None),
-                (Regularizer::BayesDensity { c: c(-2.0) }, Some(3)),
-                (Regularizer::BayesWeight { c: 1.0 }, None),
-                (Regularizer::BayesWeight { c: 1e-6 }, Some(-7)),
+                (Regularizer::BayesDensity { log_c: log_c(2.0) }, None),
+                (Regularizer::BayesDensity { log_c: log_c(-2.0) }, Some(3)),
+                (Regularizer::BayesWeight { log_c: 0.0 }, None),
+                (Regularizer::BayesWeight { log_c: 1e-6f64.ln() }, Some(-7)),
             ] {
                 let options = Empirical { regularizer, label, tolerance: rng.pick(&[0.0, 1e-12]) };
                 let name = format!("{n} x {d}, {kind:?} at {t:?}, {options:?}");
