@@ -13,6 +13,8 @@ import time
 import numpy as np
 
 RUNS = 7
+# OpenBLAS's idle threads spin for some 50 ms after a product; the next measurement should not pay for it.
+PAUSE = 0.15
 
 
 class Tensor(c.Structure):
@@ -127,6 +129,7 @@ def main(library, path):
             times = {ours: [], numpy: []}
             for _ in range(RUNS):
                 for model in times:
+                    time.sleep(PAUSE)
                     start = time.perf_counter()
                     model.eval(x, sigma)
                     times[model].append(1e3 * (time.perf_counter() - start))

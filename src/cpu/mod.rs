@@ -25,7 +25,7 @@ pub enum InstructionSet {
     /// x86-64 with AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// x86-64 with AVX-512 F and DQ.
+    /// x86-64 with AVX-512 F, DQ and VL (without VL half the registers are out of the compiler's reach).
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -46,7 +46,10 @@ impl InstructionSet {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             sets.push(Self::Avx2);
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
                 sets.push(Self::Avx512);
             }
         }
@@ -60,7 +63,7 @@ impl InstructionSet {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2+fma",
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => "avx512f+dq",
+            Self::Avx512 => "avx512",
         }
     }
 
@@ -72,9 +75,9 @@ impl InstructionSet {
             unsafe { kernel.run::<Avx2>() }
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma,avx512f,avx512dq")]
+        #[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl")]
         unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
-            // SAFETY: compiled for and, by the caller's promise, running on AVX-512 F and DQ.
+            // SAFETY: compiled for and, by the caller's promise, running on AVX-512 F, DQ and VL.
             unsafe { kernel.run::<Avx512>() }
         }
         // SAFETY: a Cpu holds only a set that `available` found on this processor.

@@ -165,9 +165,9 @@ pub unsafe fn pair_sums<V: Vector, P: PairSum<V>>(
             // SAFETY: the assertion covers every pair; the instruction set is the caller's promise.
             unsafe {
                 // As many sums as registers leave room for.
-                if V::REGISTERS >= 32 && b + 6 <= queries.end {
-                    against_tile::<V, P, 6, 4>(x, b, y, count, plan, ks.clone(), out);
-                    b += 6;
+                if V::REGISTERS >= 32 && b + 8 <= queries.end {
+                    against_tile::<V, P, 8, 3>(x, b, y, count, plan, ks.clone(), out);
+                    b += 8;
                 } else if b + 4 <= queries.end {
                     against_tile::<V, P, 4, 3>(x, b, y, count, plan, ks.clone(), out);
                     b += 4;

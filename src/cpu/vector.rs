@@ -108,7 +108,7 @@ impl Isa for Portable {
 #[cfg(target_arch = "x86_64")]
 pub struct Avx2;
 
-/// AVX-512 F and DQ.
+/// AVX-512 F, DQ and VL.
 #[cfg(target_arch = "x86_64")]
 pub struct Avx512;
 

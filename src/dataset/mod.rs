@@ -35,6 +35,7 @@ pub struct Rows {
     /// |y_n - mean|².
     squared_norms: Vec<f64>,
     radius: f64,
+    spread: f64,
 }
 
 impl Rows {
@@ -50,7 +51,8 @@ impl Rows {
             return Err(Error::invalid(format!("shift is {}; it must be finite", decoding.shift)));
         }
         check_finite("rows", &values_view(&values, len, dim))?;
-        let mut rows = Self { values, len, dim, decoding, mean: Vec::new(), squared_norms: Vec::new(), radius: 0.0 };
+        let mut rows =
+            Self { values, len, dim, decoding, mean: Vec::new(), squared_norms: Vec::new(), radius: 0.0, spread: 0.0 };
         rows.measure()?;
         Ok(rows)
     }
@@ -75,6 +77,7 @@ impl Rows {
             self.decode(n, &mut row);
             *norm = row.iter().zip(&mean).map(|(v, m)| (v - m) * (v - m)).sum();
         }
+        self.spread = (squared_norms.iter().sum::<f64>() / self.len as f64).sqrt();
         self.radius = squared_norms.iter().copied().fold(0.0, f64::max).sqrt();
         self.squared_norms = squared_norms;
         self.mean = mean;
@@ -114,6 +117,11 @@ impl Rows {
     /// The largest distance of a row from the mean row.
     pub fn radius(&self) -> f64 {
         self.radius
+    }
+
+    /// The root mean square distance of the rows from the mean row.
+    pub fn spread(&self) -> f64 {
+        self.spread
     }
 
     /// Writes the values of row `n` to `out[..dim]`.

@@ -263,16 +263,18 @@ impl<'a> ChunkTask<'a> {
             new_best = Some(at);
         }
 
-        let (mut rest, mut excess, mut included) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
         let Scratch { d2, weights, .. } = &mut *self.scratch;
-        let weights = &mut weights[own.clone()];
-        for (eight, w) in d2[own].chunks_exact(LANES).zip(weights.chunks_exact_mut(LANES)) {
+        let (d2, weights) = (&d2[own.clone()], &mut weights[own]);
+        let best = run.best;
+        // A loop of nothing but exponentials is one that vectorises.
+        weights.iter_mut().zip(d2).for_each(|(w, d2)| *w = exp_neg::<S>(h * (d2 - best)));
+        let (mut rest, mut excess, mut included) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        for (d2, w) in d2.chunks_exact(LANES).zip(weights.chunks_exact_mut(LANES)) {
             for l in 0..LANES {
-                let above = eight[l] - run.best;
-                let e = exp_neg::<S>(h * above);
-                rest[l] += e;
-                excess[l] = S::mul_add(e, above, excess[l]);
-                w[l] = if h * above <= self.cut { e } else { 0.0 };
+                let above = d2[l] - best;
+                rest[l] += w[l];
+                excess[l] = S::mul_add(w[l], above, excess[l]);
+                w[l] = if h * above <= self.cut { w[l] } else { 0.0 };
                 included[l] += w[l];
             }
         }

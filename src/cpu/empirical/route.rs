@@ -7,7 +7,8 @@
 //! u |x̃||ỹ| for 16, 8 and 4 lanes, and far less when x̃ is mostly noise and partial sums stay small (measured on 60000
 //! images at σ = 10: 1e-7 nats where `PRACTICE` allows 1e-4). The worst case decides which rows are measured again exactly
 //! to find the nearest; the practical bound decides whether ℓ = -h |x - y|² may be used as it is. The rows' errors e_n are
-//! independent too, so Σ w_n e_n (y_n - ȳ) is below e R.
+//! independent too, so Σ w_n e_n (y_n - ȳ) is about e times the spread of the rows, their root mean square |ỹ|, by which
+//! the practical bound also takes |ỹ|.
 
 use crate::engine::{Grade, Query};
 
@@ -106,10 +107,12 @@ impl Route {
             _ if small || !fits_single => level.max(2),
             _ => level,
         };
-        let error = |u: f64, roundings: f64| 2.0 * u * roundings * distance * radius;
+        let spread = rows.spread();
+        let at_worst = |u: f64| 2.0 * u * DEPTH * distance * radius;
+        let in_practice = |u: f64| 2.0 * u * PRACTICE * distance * spread;
         // |x̃|² and |ỹ|² are float64 sums of d terms.
         let squares = 2.0 * U64 * (rows.dim() as f64 + 4.0) * (distance * distance + radius * radius);
-        let doubt = |u: f64| 2.0 * (error(u, DEPTH) + squares);
+        let doubt = |u: f64| 2.0 * (at_worst(u) + squares);
         // At small σ few rows lie within `cut` of the best: float32 finds them, and each is measured again. The share of
         // R² that counts as few is a guess about the data, on which speed depends but no bound.
         let few = fits_single && doubt(U32) + cut / h <= FEW * radius * radius;
@@ -121,7 +124,7 @@ impl Route {
             (Distances::Single, doubt(U32), doubt(U32))
         } else if few {
             (Distances::Single, doubt(U32), doubt(U32) + cut / h)
-        } else if h * error(U64, PRACTICE) <= allowed {
+        } else if h * in_practice(U64) <= allowed {
             (Distances::Double, doubt(U64), doubt(U64))
         } else {
             (Distances::Exact, 0.0, 0.0)
@@ -132,9 +135,9 @@ impl Route {
             2 => (Mean::Double, U64 / MEAN_DOUBLE * radius),
             _ => (Mean::Local, 0.0),
         };
-        let by_single = h * error(U32, PRACTICE);
+        let by_single = h * in_practice(U32);
         let least_offset = match level {
-            0 if wanted && by_single <= LOGIT_BY_SINGLE => least_offset.max(radius * by_single / WEIGHTS_SINGLE),
+            0 if wanted && by_single <= LOGIT_BY_SINGLE => least_offset.max(spread * by_single / WEIGHTS_SINGLE),
             0 => f64::INFINITY,
             _ => least_offset,
         };
