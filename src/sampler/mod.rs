@@ -140,10 +140,15 @@ impl Model<'_, '_> {
         let process = self.score.process();
         let mut on_denoised = Vec::with_capacity(t.len());
         let mut on_score = Vec::with_capacity(t.len());
+        let mut last = (f64::NAN, 0.0, 0.0);
         for &t in t {
-            let (m_rate, sigma_rate) = process.derivative(t)?;
-            on_denoised.push(m_rate);
-            on_score.push(-sigma_rate * process.eval(t)?.sigma);
+            // Neighbours mostly have the same time.
+            if t != last.0 {
+                let (m_rate, sigma_rate) = process.derivative(t)?;
+                last = (t, m_rate, -sigma_rate * process.eval(t)?.sigma);
+            }
+            on_denoised.push(last.1);
+            on_score.push(last.2);
         }
         // Where m does not move (VE) the denoised value is not needed, and is not computed.
         if on_denoised.iter().all(|&c| c == 0.0) {

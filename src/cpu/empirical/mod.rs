@@ -134,7 +134,9 @@ fn pass(
         let (running_parts, vector_parts) = (Parts::new(&mut running), Parts::new(&mut vectors));
         let groups = wave_ids.len().div_ceil(group);
         let cancel = exec.cancel;
-        pool.run(groups * chunks, wave_ids.len() * plan.len * d, |task| {
+        // A pair costs about a nanosecond per number and as much as 16 numbers for its weight.
+        let work = wave_ids.len() * plan.len * (plan.stride + 16);
+        pool.run(groups * chunks, work, |task| {
             let (g, c) = (task / chunks, task % chunks);
             let queries = g * group..((g + 1) * group).min(wave_ids.len());
             // Chunk results lie [group][chunk][query]: a task's are together.
