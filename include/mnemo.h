@@ -1,34 +1,37 @@
-/* mnemo.h - memorization in diffusion models: exact scores of a training set, samplers, and how much of a result is copied.
+/* mnemo.h - memorization in diffusion models: exact scores of a training set, samplers, and how much of a result is
+ * copied.
  *
  * This file is generated from src/capi by `make abi`. SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * What it is. A context is a machine to compute on. A data set holds training rows y_1 … y_N in R^d, a process says how noise
- * is added, x_t = m(t) y + sigma(t) eps, and a score is a model of grad log p_t(x): the exact one of the smoothed training set,
- * regularized or conditional, or the host's own behind a callback. mnemo_score_eval evaluates it, mnemo_sample draws samples
- * by integrating the reverse process, and mnemo_nearest and mnemo_memorization say what of them is copied.
+ * What it is. A context is a machine to compute on. A data set holds training rows y_1 … y_N in R^d, a process says
+ * how noise is added, x_t = m(t) y + sigma(t) eps, and a score is a model of grad log p_t(x): the exact one of the
+ * smoothed training set, regularized or conditional, or the host's own behind a callback. mnemo_score_eval evaluates
+ * it, mnemo_sample draws samples by integrating the reverse process, and mnemo_nearest and mnemo_memorization say what
+ * of them is copied.
  *
  * How to link. `cc main.c $(pkg-config --cflags --libs mnemo)`; the SONAME is the ABI's major version.
  *
- * Calls. A call that can fail returns MNEMO_OK (0) or a status and fills the caller's mnemo_error, which may be NULL. On
- * failure outputs are untouched, unless a function says otherwise. `err` is always the last argument and `exec`, where a call can
- * take long, the one before it; both may be NULL. Nothing is printed, no signal handler is set, nothing is started when the library is loaded. A bug in
- * the library is MNEMO_E_PANIC, not the end of the host.
+ * Calls. A call that can fail returns MNEMO_OK (0) or a status and fills the caller's mnemo_error, which may be NULL.
+ * On failure outputs are untouched, unless a function says otherwise. `err` is always the last argument and `exec`,
+ * where a call can take long, the one before it; both may be NULL. Nothing is printed, no signal handler is set,
+ * nothing is started when the library is loaded. A bug in the library is MNEMO_E_PANIC, not the end of the host.
  *
- * Objects are opaque and are released by mnemo_…_release, in any order, from any thread; what one object needs of another it
- * keeps. Releasing twice is an error of the host. Strings in are copied; strings out are static or in the caller's buffer. No
- * memory is ever handed over.
+ * Objects are opaque and are released by mnemo_…_release, in any order, from any thread; what one object needs of
+ * another it keeps. A handle must live until a call that was given it has begun its work (its first callback), and
+ * better until it returns. Releasing twice is an error of the host. Strings in are copied; strings out are static or
+ * in the caller's buffer. No memory is ever handed over.
  *
- * Threads. Data sets, processes and scores are immutable and may be used by many threads at once. The host's callbacks run
- * only on the thread that made the call, never on one of the library's own.
+ * Threads. Data sets, processes and scores are immutable and may be used by many threads at once. The host's callbacks
+ * run only on the thread that made the call, never on one of the library's own.
  *
- * Option structs begin with struct_size and only ever grow. Fill one with its init function, then change what is to differ.
- * A shorter struct of an older version is completed with initial values; a longer one is accepted if what this version does
- * not know is 0. NULL options mean the initial values.
+ * Option structs begin with struct_size and only ever grow. Fill one with its init function, then change what is to
+ * differ. A shorter struct of an older version is completed with initial values; a longer one is accepted if what this
+ * version does not know is 0. NULL options mean the initial values.
  *
- * Constants are uint32_t in signatures; an unknown one is MNEMO_E_INVALID (a tensor's dtype MNEMO_E_DTYPE, its device_type
- * MNEMO_E_DEVICE), never a default. Numbers larger than 1e100 in magnitude are refused like NaN and Inf. Any call may answer
- * MNEMO_E_NOMEM or MNEMO_E_PANIC, and any that reads a struct MNEMO_E_UNSUPPORTED; the `Errors:` line of a function names what
- * else it may answer.
+ * Constants are uint32_t in signatures; an unknown one is MNEMO_E_INVALID (a tensor's dtype MNEMO_E_DTYPE, its
+ * device_type MNEMO_E_DEVICE), never a default. Numbers larger than 1e100 in magnitude are refused like NaN and Inf.
+ * Any call may answer MNEMO_E_NOMEM or MNEMO_E_PANIC, and any that reads a struct MNEMO_E_UNSUPPORTED; the `Errors:`
+ * line of a function names what else it may answer.
  *
  * Papers: reg = Baptista et al., "Memorization and regularization in generative diffusion models" (2025).
  */
@@ -117,8 +120,8 @@ extern "C" {
 #define MNEMO_E_PANIC 13
 
 /**
- * The ABI's major version: the SONAME is libmnemo.so.MAJOR. While it is 0, minor versions may change the ABI too; every
- * change is in CHANGELOG.md.
+ * The ABI's major version: the SONAME is libmnemo.so.MAJOR. While it is 0, minor versions may change the ABI too;
+ * every change is in CHANGELOG.md.
  */
 #define MNEMO_ABI_MAJOR 0
 
@@ -128,8 +131,8 @@ extern "C" {
 #define MNEMO_ABI_MINOR 1
 
 /**
- * What went wrong in one call, in memory of the caller's own; 512 bytes, no initialisation needed. A call that is given
- * one fills it whatever happens: on success `code` is MNEMO_OK and `message` is empty.
+ * What went wrong in one call, in memory of the caller's own; 512 bytes, no initialisation needed. A call that is
+ * given one fills it whatever happens: on success `code` is MNEMO_OK and `message` is empty.
  */
 typedef struct mnemo_error {
   /**
@@ -156,8 +159,8 @@ typedef struct mnemo_error {
 } mnemo_error;
 
 /**
- * The ABI version of the library that is loaded: (major << 16) | minor. Compare its upper half with MNEMO_ABI_MAJOR and
- * its lower half with at least the MNEMO_ABI_MINOR you were compiled with.
+ * The ABI version of the library that is loaded: (major << 16) | minor. Compare its upper half with MNEMO_ABI_MAJOR
+ * and its lower half with at least the MNEMO_ABI_MINOR you were compiled with.
  *
  * Threads: any. Errors: none.
  */
@@ -247,7 +250,8 @@ typedef struct mnemo_tensor {
    */
   int64_t cols;
   /**
-   * Elements from one row to the next, at least cols; 0 means cols. Not looked at when there are fewer than two rows.
+   * Elements from one row to the next, at least cols; 0 means cols. Not looked at when there are fewer than two
+   * rows.
    */
   int64_t row_stride;
   /**
@@ -301,10 +305,10 @@ typedef struct mnemo_exec {
   void *stream;
   /**
    * The seed of every random number of the call. Numbers come from Philox4x32-10 (Salmon et al. 2011) and depend on
-   * nothing but (seed, sample index, step, purpose, element): key = (seed low, seed high), counter = (element / 2, step,
-   * sample low, purpose << 24 | sample high), purpose 0 = initial state, 1 = step noise, 2 = EDM churn. The four words
-   * w0 … w3 give elements 2i and 2i+1 by Box-Muller in float64: u = ((w1:w0 >> 11) + 0.5) 2^-53, v = (w3:w2 >> 11) 2^-53,
-   * sqrt(-2 ln u) cos(2 pi v) and sqrt(-2 ln u) sin(2 pi v).
+   * nothing but (seed, sample index, step, purpose, element): key = (seed low, seed high), counter = (element / 2,
+   * step, sample low, purpose << 24 | sample high), purpose 0 = initial state, 1 = step noise, 2 = EDM churn. The
+   * four words w0 … w3 give elements 2i and 2i+1 by Box-Muller in float64: u = ((w1:w0 >> 11) + 0.5) 2^-53, v =
+   * (w3:w2 >> 11) 2^-53, sqrt(-2 ln u) cos(2 pi v) and sqrt(-2 ln u) sin(2 pi v).
    */
   uint64_t seed;
   /**
@@ -312,8 +316,8 @@ typedef struct mnemo_exec {
    */
   mnemo_cancel *cancel;
   /**
-   * Called now and then with (done, total), in units of the call's own (rows, steps), on the thread that made the call; a
-   * non-zero result stops it with MNEMO_E_CANCELLED. Or NULL.
+   * Called now and then with (done, total), in units of the call's own (rows, steps), on the thread that made the
+   * call; a non-zero result stops it with MNEMO_E_CANCELLED. Or NULL.
    */
   int32_t (*progress)(void *user, uint64_t done, uint64_t total);
   /**
@@ -384,11 +388,12 @@ typedef struct mnemo_context_options {
    */
   int32_t device_id;
   /**
-   * Threads of a CPU context; 0 (initially) means one per processor. They start with the first work that is worth it.
+   * Threads of a CPU context; 0 (initially) means one per processor. They start with the first work that is worth
+   * it.
    */
   uint32_t num_threads;
   /**
-   * Bytes that one data set may take; 0 (initially) means no limit.
+   * Bytes that the stored rows of one data set may take; 0 (initially) means no limit.
    */
   uint64_t memory_limit;
   /**
@@ -417,8 +422,8 @@ int32_t mnemo_context_create(const mnemo_context_options *options, mnemo_context
 /**
  * Describes `context` as a JSON object with the members "backend", "instruction_set", "threads" and "device".
  *
- * Writes it with its NUL to `json`, of `capacity` bytes, and the bytes that takes to `needed` (which may be NULL). With
- * json = NULL and capacity = 0 it only tells `needed`.
+ * Writes it with its NUL to `json`, of `capacity` bytes, and the bytes that takes to `needed` (which may be NULL).
+ * With json = NULL and capacity = 0 it only tells `needed`.
  *
  * Threads: any. Errors: MNEMO_E_INVALID; if `capacity` is too small `needed` is set all the same.
  */
@@ -440,14 +445,15 @@ void mnemo_context_release(mnemo_context *context);
  * ==================================================================================================================== */
 
 /**
- * A forward process dx = -beta/2 x dt + sqrt(g) dW, under which x_t given a training row y is N(m(t) y, sigma(t)^2 I). g is
- * the variance rate. Immutable.
+ * A forward process dx = -beta/2 x dt + sqrt(g) dW, under which x_t given a training row y is N(m(t) y, sigma(t)^2 I).
+ * g is the variance rate. Immutable.
  */
 typedef struct mnemo_process mnemo_process;
 
 /**
  * Variance preserving, linear: beta = g = beta_min + (t/T)(beta_max - beta_min), 0 <= t <= T = t_end; m = exp(-B/2),
- * sigma^2 = 1 - exp(-B), B the integral of beta. Song et al.: 0.1, 20, 1. beta_min = beta_max is the constant schedule.
+ * sigma^2 = 1 - exp(-B), B the integral of beta. Song et al.: 0.1, 20, 1. beta_min = beta_max is the constant
+ * schedule.
  *
  * Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
  */
@@ -465,58 +471,47 @@ int32_t mnemo_process_vp_linear(double beta_min,
 int32_t mnemo_process_sub_vp(double beta_min, double beta_max, mnemo_process **out, mnemo_error *err);
 
 /**
- * Variance exploding, power: beta = 0, g = k t^a, m = 1, sigma^2 = k t^(a+1) / (a+1). EDM (sigma = t) is k = 2, a = 1, t_end = 80.
- * k > 0, a > -1.
+ * Variance exploding, power: beta = 0, g = k t^a, m = 1, sigma^2 = k t^(a+1) / (a+1). EDM (sigma = t) is k = 2, a = 1,
+ * t_end = 80. k > 0, a > -1.
  *
  * Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
  */
-int32_t mnemo_process_ve_power(double k,
-                               double a,
-                               double t_end,
-                               mnemo_process **out,
-                               mnemo_error *err);
+int32_t mnemo_process_ve_power(double k, double a, double t_end, mnemo_process **out, mnemo_error *err);
 
 /**
- * Variance exploding, exponential: beta = 0, g = r^t, m = 1, sigma^2 = (r^t - 1) / ln r, r = rate_base > 0 (reg 2: r = 100).
+ * Variance exploding, exponential: beta = 0, g = r^t, m = 1, sigma^2 = (r^t - 1) / ln r, r = rate_base > 0 (reg 2: r =
+ * 100).
  *
  * Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
  */
-int32_t mnemo_process_ve_exponential(double rate_base,
-                                     double t_end,
-                                     mnemo_process **out,
-                                     mnemo_error *err);
+int32_t mnemo_process_ve_exponential(double rate_base, double t_end, mnemo_process **out, mnemo_error *err);
 
 /**
- * Variance exploding, geometric (Song et al. 2021): m = 1, sigma = sigma_min (sigma_max / sigma_min)^t, 0 <= t <= 1. sigma(0) is
- * sigma_min, not 0.
+ * Variance exploding, geometric (Song et al. 2021): m = 1, sigma = sigma_min (sigma_max / sigma_min)^t, 0 <= t <= 1.
+ * sigma(0) is sigma_min, not 0.
  *
  * Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
  */
-int32_t mnemo_process_ve_geometric(double sigma_min,
-                                   double sigma_max,
-                                   mnemo_process **out,
-                                   mnemo_error *err);
+int32_t mnemo_process_ve_geometric(double sigma_min, double sigma_max, mnemo_process **out, mnemo_error *err);
 
 /**
- * Discrete variance preserving (DDPM): alpha_bar[0] … alpha_bar[steps - 1], strictly falling in (0, 1), belong to t = 1 … steps;
- * m = sqrt(alpha_bar), sigma^2 = 1 - alpha_bar, and between steps log(sigma/m) is linear in t. t lies in [1, steps]; 0 stands only
- * for the clean end of a sampler's own time grid. The table is copied.
+ * Discrete variance preserving (DDPM): alpha_bar[0] … alpha_bar[steps - 1], strictly falling in (0, 1), belong to t =
+ * 1 … steps; m = sqrt(alpha_bar), sigma^2 = 1 - alpha_bar, and between steps log(sigma/m) is linear in t; at a step
+ * beta and g are those of the interval below it. t lies in [1, steps]; 0 stands only for the clean end of a sampler's
+ * own time grid. The table is copied.
  *
  * Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
  */
-int32_t mnemo_process_discrete(const double *alpha_bar,
-                               int64_t steps,
-                               mnemo_process **out,
-                               mnemo_error *err);
+int32_t mnemo_process_discrete(const double *alpha_bar, int64_t steps, mnemo_process **out, mnemo_error *err);
 
 /**
- * Flow matching (rectified flow): x_t = (1 - t) y + t eps, m = 1 - t, sigma = t, 0 <= t <= 1; beta = 2 / (1 - t) and g = 2t / (1 - t)
- * are infinite at t = 1, which samplers do not mind.
+ * Flow matching (rectified flow): x_t = (1 - t) y + t eps, m = 1 - t, sigma = t, 0 <= t <= 1; beta = 2 / (1 - t) and g
+ * = 2t / (1 - t) are infinite at t = 1. The ODE solvers start there all the same on the grids UNIFORM_T, UNIFORM_S and
+ * CUSTOM; the KARRAS grid and EDM_STOCHASTIC (sigma/m is infinite) and EULER_MARUYAMA (g is) want a t_start below 1.
  *
  * Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
  */
-int32_t mnemo_process_flow(mnemo_process **out,
-                           mnemo_error *err);
+int32_t mnemo_process_flow(mnemo_process **out, mnemo_error *err);
 
 /**
  * The process at `n` times: m, sigma, beta and g, each an array of n or NULL.
@@ -580,7 +575,8 @@ typedef struct mnemo_dataset_options {
    */
   double shift;
   /**
-   * mnemo_dataset_open only: a file of one integer per row (.npy or IDX, plain or gzip), UTF-8; initially NULL, no labels.
+   * mnemo_dataset_open only: a file of one integer per row (.npy or IDX, plain or gzip), UTF-8; initially NULL, no
+   * labels.
    */
   const char *labels_path;
 } mnemo_dataset_options;
@@ -699,8 +695,8 @@ void mnemo_dataset_release(mnemo_dataset *dataset);
 #define MNEMO_REG_BAYES_DENSITY 2
 
 /**
- * Regularizer: empirical Bayes against the unnormalised weights, strength c > 0. s min(1, sum_n exp(l_n)/c) (reg 5.12).
- * c_density = c_weight / (N (2 pi sigma^2)^(d/2)).
+ * Regularizer: empirical Bayes against the unnormalised weights, strength c > 0. s min(1, sum_n exp(l_n)/c) (reg
+ * 5.12). c_density = c_weight / (N (2 pi sigma^2)^(d/2)).
  */
 #define MNEMO_REG_BAYES_WEIGHT 3
 
@@ -768,17 +764,17 @@ typedef struct mnemo_empirical_options {
    */
   uint32_t reserved;
   /**
-   * ln c for empirical Bayes, whose c is beyond the range of double in high dimension: the weights at a noised training
-   * row sum to about exp(-d/2). NaN (initially): ln(strength).
+   * ln c for empirical Bayes, whose c is beyond the range of double in high dimension: the weights at a noised
+   * training row sum to about exp(-d/2). NaN (initially): ln(strength).
    */
   double log_strength;
 } mnemo_empirical_options;
 
 /**
- * The host's model. Its functions run on the thread that called the library, once per evaluation for the whole batch, and
- * may call the library. `x`, `v` and `out` are contiguous [batch, dim], F32 if the caller's matrix is F32 and F64 if it is
- * F64; `t` is a vector [batch] of F64. `stream` is that of the call. They return 0; anything else ends the call with
- * MNEMO_E_CALLBACK and is its error's `native`. They must not let exceptions or panics escape.
+ * The host's model. Its functions run on the thread that called the library, once per evaluation for the whole batch,
+ * and may call the library. `x`, `v` and `out` are contiguous [batch, dim], F32 if the caller's matrix is F32 and F64
+ * if it is F64; `t` is a vector [batch] of F64. `stream` is that of the call. They return 0; anything else ends the
+ * call with MNEMO_E_CALLBACK and is its error's `native`. They must not let exceptions or panics escape.
  */
 typedef struct mnemo_score_ops {
   /**
@@ -803,15 +799,16 @@ typedef struct mnemo_score_ops {
                  mnemo_tensor *out,
                  void *stream);
   /**
-   * Called once with `user` when the last object that uses the score is released, on the thread that does so; or NULL.
+   * Called once with `user` when the last object that uses the score is released, on the thread that does so; or
+   * NULL.
    */
   void (*drop)(void *user);
 } mnemo_score_ops;
 
 /**
- * What mnemo_score_eval computes: an output for each pointer that is not NULL, all in one pass over the data. Matrices are
- * [batch, dim] of the element type of x; vectors are F64 or F32 unless said otherwise. A custom score has `score` and
- * `denoised` only.
+ * What mnemo_score_eval computes: an output for each pointer that is not NULL, all in one pass over the data. Matrices
+ * are [batch, dim] of the element type of x; vectors are F64 or F32 unless said otherwise. A custom score has `score`
+ * and `denoised` only.
  */
 typedef struct mnemo_score_outputs {
   /**
@@ -875,12 +872,13 @@ void mnemo_score_outputs_init(mnemo_score_outputs *outputs, size_t size);
 
 /**
  * Makes the exact score of the training set smoothed by `process` into `out`: with l_n = -|x - m y_n|^2 / (2 sigma^2),
- * w = softmax(l) and ybar = sum_n w_n y_n, s = (m ybar - x) / sigma^2 (reg 3.8), or as `options` (may be NULL) regularizes it.
+ * w = softmax(l) and ybar = sum_n w_n y_n, s = (m ybar - x) / sigma^2 (reg 3.8), or as `options` (may be NULL)
+ * regularizes it.
  *
  * Owned by the caller: mnemo_score_release.
  *
- * Threads: any; one score may be used by many threads at once. Errors: MNEMO_E_INVALID, also for a label that is not in
- * the data; MNEMO_E_UNSUPPORTED.
+ * Threads: any; one score may be used by many threads at once. Errors: MNEMO_E_INVALID, also for a label that is not
+ * in the data; MNEMO_E_UNSUPPORTED.
  */
 int32_t mnemo_score_empirical(const mnemo_dataset *dataset,
                               const mnemo_process *process,
@@ -894,7 +892,8 @@ int32_t mnemo_score_empirical(const mnemo_dataset *dataset,
  * The score owns `user` from success on (ops.drop); on failure drop is not called. Owned by the caller:
  * mnemo_score_release.
  *
- * Threads: any; the host's functions run on the threads that use the score. Errors: MNEMO_E_INVALID, MNEMO_E_UNSUPPORTED.
+ * Threads: any; the host's functions run on the threads that use the score. Errors: MNEMO_E_INVALID,
+ * MNEMO_E_UNSUPPORTED.
  */
 int32_t mnemo_score_custom(const mnemo_context *context,
                            const mnemo_process *process,
@@ -905,15 +904,17 @@ int32_t mnemo_score_custom(const mnemo_context *context,
                            mnemo_error *err);
 
 /**
- * Evaluates `score` at `x` [batch, dim] (F32 or F64) and times `t` (a vector of one, or of one per row; F64 or F32) into
- * the tensors of `outputs`.
+ * Evaluates `score` at `x` [batch, dim] (F32 or F64) and times `t` (a vector of one, or of one per row; F64 or F32)
+ * into the tensors of `outputs`.
  *
- * For F32 x the error of the score is below 1e-5 of its length, for F64 x below 1e-9. Memory beyond the outputs: about
- * three times x in float64 and a bounded work space; never batch * N.
+ * For F32 x the error of the score is below 1e-5 of its length, for F64 x below 1e-9, beyond what the data themselves
+ * leave open: a score much shorter than |x|/sigma^2, as near a stationary point at small sigma, is a difference of
+ * equal terms, of which float64 keeps 1e-16. Memory beyond the outputs: about three times x in float64 and a bounded
+ * work space; never batch * N.
  *
  * Threads: any. Errors: MNEMO_E_INVALID (NaN or Inf in x; t outside the process or where sigma = 0), MNEMO_E_SHAPE,
- * MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output that
- * this score does not have). On failure the outputs are untouched.
+ * MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output
+ * that this score does not have). On failure the outputs are untouched.
  */
 int32_t mnemo_score_eval(const mnemo_score *score,
                          const mnemo_tensor *x,
@@ -923,8 +924,9 @@ int32_t mnemo_score_eval(const mnemo_score *score,
                          mnemo_error *err);
 
 /**
- * The derivative of the score along `v`, J v, at `x` and `t` as for mnemo_score_eval. `v` and `out` are [batch, dim] of the
- * element type of x. Empirical: J v = -v/sigma^2 + (m^2/sigma^4) sum_n w_n (y_n - ybar) ((y_n - ybar).v), regularized like s.
+ * The derivative of the score along `v`, J v, at `x` and `t` as for mnemo_score_eval. `v` and `out` are [batch, dim]
+ * of the element type of x. Empirical: J v = -v/sigma^2 + (m^2/sigma^4) sum_n w_n (y_n - ybar) ((y_n - ybar).v),
+ * regularized like s.
  *
  * Threads: any. Errors: as mnemo_score_eval; MNEMO_E_UNSUPPORTED for a custom score without jvp.
  */
@@ -958,8 +960,8 @@ void mnemo_score_release(mnemo_score *score);
 #define MNEMO_SOLVER_HEUN 1
 
 /**
- * Solver: x <- m' x0 + sigma' eps, exact for a constant denoised value: the DDIM step (Song et al. 2021). With eta > 0,
- * DDIM's stochastic form.
+ * Solver: x <- m' x0 + sigma' eps, exact for a constant denoised value: the DDIM step (Song et al. 2021). With eta >
+ * 0, DDIM's stochastic form.
  */
 #define MNEMO_SOLVER_EXPONENTIAL 2
 
@@ -969,7 +971,8 @@ void mnemo_score_release(mnemo_score *score);
 #define MNEMO_SOLVER_DPMPP_2M 3
 
 /**
- * Solver: Dormand-Prince 5(4) on the ODE; step size and error test (rtol, atol; root mean square over a row) per sample.
+ * Solver: Dormand-Prince 5(4) on the ODE; step size and error test (rtol, atol; root mean square over a row) per
+ * sample.
  */
 #define MNEMO_SOLVER_RK45 4
 
@@ -999,7 +1002,8 @@ void mnemo_score_release(mnemo_score *score);
 #define MNEMO_GRID_UNIFORM_S 1
 
 /**
- * Grid: equal steps in (sigma/m)^(1/rho) (Karras et al. 2022, Eq. 5).
+ * Grid: equal steps in (sigma/m)^(1/rho) (Karras et al. 2022, Eq. 5). sigma/m must be finite at t_start: not the
+ * flow's 1.
  */
 #define MNEMO_GRID_KARRAS 2
 
@@ -1021,17 +1025,18 @@ typedef struct mnemo_sampler_options {
    */
   uint32_t solver;
   /**
-   * MNEMO_GRID_…; initially MNEMO_GRID_KARRAS. Not looked at by RK45, but for a custom grid, at whose nodes it stops.
+   * MNEMO_GRID_…; initially MNEMO_GRID_KARRAS. Not looked at by RK45, but for a custom grid, at whose nodes it
+   * stops.
    */
   uint32_t grid;
   /**
-   * 1: start from sigma(t_start) z, z standard normal, which fits where m(t_start) y is small beside sigma; 0 (initially):
-   * start from the caller's x.
+   * 1: start from sigma(t_start) z, z standard normal, which fits where m(t_start) y is small beside sigma; 0
+   * (initially): start from the caller's x.
    */
   uint32_t from_prior;
   /**
-   * 1: end with x <- denoised(x, last time); initially 0. For a regularized score that is its own denoised value, which
-   * moves x by a share sigma^2 / (sigma^2 + c) (Tikhonov) or min(1, p/c) (empirical Bayes) of the way only.
+   * 1: end with x <- denoised(x, last time); initially 0. For a regularized score that is its own denoised value,
+   * which moves x by a share sigma^2 / (sigma^2 + c) (Tikhonov) or min(1, p/c) (empirical Bayes) of the way only.
    */
   uint32_t denoise_last;
   /**
@@ -1039,8 +1044,8 @@ typedef struct mnemo_sampler_options {
    */
   uint32_t reserved;
   /**
-   * Number of steps, the denoising one included: with denoise_last = 1 EDM's 18 steps are 17 between 18 noise levels and
-   * one to 0. Initially 18. Not looked at by RK45 or with a custom grid.
+   * Number of steps, the denoising one included: with denoise_last = 1 EDM's 18 steps are 17 between 18 noise levels
+   * and one to 0. Initially 18. Not looked at by RK45 or with a custom grid.
    */
   int64_t steps;
   /**
@@ -1058,8 +1063,8 @@ typedef struct mnemo_sampler_options {
    */
   double t_end;
   /**
-   * alpha2 >= 0 of the SDE, for EULER_MARUYAMA; NaN (initially) means 1 there. The ODE solvers accept 0 only; ANCESTRAL
-   * and EDM_STOCHASTIC have their own noise and do not look at it.
+   * alpha2 >= 0 of the SDE, for EULER_MARUYAMA; NaN (initially) means 1 there. The ODE solvers accept 0 only;
+   * ANCESTRAL and EDM_STOCHASTIC have their own noise and do not look at it.
    */
   double alpha2;
   /**
@@ -1103,9 +1108,9 @@ typedef struct mnemo_sampler_options {
    */
   int64_t times_count;
   /**
-   * Called after each step, and before the first with step = 0, with the time reached (0 after a denoising step; RK45: that
-   * of the slowest sample) and the state [batch, dim] in the element type of x; on the thread that made the call. A
-   * non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
+   * Called after each step, and before the first with step = 0, with the time reached (0 after a denoising step;
+   * RK45: that of the slowest sample) and the state [batch, dim] in the element type of x; on the thread that made
+   * the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
    */
   int32_t (*observer)(void *user, uint64_t step, double t, const mnemo_tensor *x);
   /**
@@ -1122,14 +1127,14 @@ typedef struct mnemo_sampler_options {
 void mnemo_sampler_options_init(mnemo_sampler_options *options, size_t size);
 
 /**
- * Integrates the reverse process of `score` from t_start to t_end. `x_inout` [batch, dim] (F32 or F64) holds the initial
- * states, unless from_prior = 1, and receives the samples. `options` may be NULL.
+ * Integrates the reverse process of `score` from t_start to t_end. `x_inout` [batch, dim] (F32 or F64) holds the
+ * initial states, unless from_prior = 1, and receives the samples. `options` may be NULL.
  *
- * The state is float64. A sample's bits depend on its initial state, its index (first_sample + row), exec->seed and the
- * options, not on the batch it is in nor on the number of threads. Memory: a few times x in float64.
+ * The state is float64. A sample's bits depend on its initial state, its index (first_sample + row), exec->seed and
+ * the options, not on the batch it is in nor on the number of threads. Memory: a few times x in float64.
  *
- * Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED,
- * MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED. On failure x_inout is untouched.
+ * Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,
+ * MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED. On failure x_inout is untouched.
  */
 int32_t mnemo_sample(const mnemo_score *score,
                      const mnemo_sampler_options *options,
@@ -1159,8 +1164,8 @@ typedef struct mnemo_memorization_options {
    */
   uint32_t reserved;
   /**
-   * A sample within this Euclidean distance of a training row is a copy (tau of reg 5); positive, initially 0: to be set.
-   * Half the median distance of training rows to their nearest neighbours is a scale-free choice.
+   * A sample within this Euclidean distance of a training row is a copy (tau of reg 5); positive, initially 0: to be
+   * set. Half the median distance of training rows to their nearest neighbours is a scale-free choice.
    */
   double threshold;
 } mnemo_memorization_options;
@@ -1222,11 +1227,11 @@ void mnemo_memorization_report_init(mnemo_memorization_report *report, size_t si
  * [queries, k] (I64), ties to the lower index; either may be NULL. `queries` is [any, dim], F32 or F64; k in [1, N]. A
  * training row's nearest row is itself: for its neighbours ask for one more and leave out the first.
  *
- * Distances are square roots of float64 sums of squared differences. Memory: 16 bytes times min(k times 32, N) per query
- * of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.
+ * Distances are square roots of float64 sums of squared differences. Memory: 16 bytes times min(k times 32, N) per
+ * query of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.
  *
- * Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED.
- * On failure the outputs are untouched.
+ * Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,
+ * MNEMO_E_CANCELLED. On failure the outputs are untouched.
  */
 int32_t mnemo_nearest(const mnemo_dataset *dataset,
                       const mnemo_tensor *queries,
@@ -1238,8 +1243,8 @@ int32_t mnemo_nearest(const mnemo_dataset *dataset,
                       mnemo_error *err);
 
 /**
- * Reports how many of the `generated` samples [any > 0, dim] (F32 or F64) are copies of training rows, and how near the
- * samples come, into `report`, whose struct_size is set.
+ * Reports how many of the `generated` samples [any > 0, dim] (F32 or F64) are copies of training rows, and how near
+ * the samples come, into `report`, whose struct_size is set.
  *
  * Threads: any. Errors: as mnemo_nearest; MNEMO_E_INVALID if options->threshold is not positive.
  */

@@ -43,7 +43,7 @@ impl Factor<'_> {
 pub struct Query<'a> {
     /// The training rows.
     pub rows: &'a Rows,
-    /// The rows that take part, ascending; all of them when `None`.
+    /// The rows that take part, ascending and at least one; all of them when `None`.
     pub subset: Option<&'a [u32]>,
     /// x, `[batch, dim]`.
     pub x: &'a Matrix,
@@ -95,8 +95,8 @@ pub trait Engine: Send + Sync {
     /// Writes a matrix to the caller's F32 or F64 memory, rounding once.
     fn store(&self, from: &Matrix, to: &mut ViewMut<'_>);
 
-    /// Whether every element is finite; the first row that has another, if not.
-    fn first_not_finite(&self, x: &Matrix) -> Option<usize>;
+    /// The first row that has an element that is not finite or larger than `limit` in magnitude.
+    fn first_beyond(&self, x: &Matrix, limit: f64) -> Option<usize>;
 
     /// out ← Σ factor · matrix, or out ← keep · out + Σ factor · matrix.
     fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]);

@@ -92,6 +92,11 @@ pub fn try_collect<T>(len: usize, items: impl Iterator<Item = Result<T>>, what: 
     Ok(v)
 }
 
+/// `f(0) … f(len - 1)`, one value per sample of a batch, or [`Error::NoMemory`].
+pub fn per_row<T>(len: usize, mut f: impl FnMut(usize) -> T) -> Result<Vec<T>> {
+    try_collect(len, (0..len).map(|i| Ok(f(i))), "one value per sample")
+}
+
 /// A vector of `len` copies of `value`, or [`Error::NoMemory`]: sizes that come from callers never abort the process.
 pub fn try_vec<T: Clone>(len: usize, value: T, what: &str) -> Result<Vec<T>> {
     let mut v = Vec::new();

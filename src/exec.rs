@@ -25,6 +25,33 @@ impl Cancel {
     }
 }
 
+/// One call's view of its cancel flag: once a worker has seen a request the call is stopped, even if the flag is reset
+/// before the call looks again; results cut short are never taken for whole ones.
+pub struct Stop<'a> {
+    cancel: Option<&'a Cancel>,
+    seen: AtomicBool,
+}
+
+impl Stop<'_> {
+    /// Whether to stop now. For workers.
+    pub fn now(&self) -> bool {
+        let stop = self.cancel.is_some_and(Cancel::requested);
+        if stop {
+            self.seen.store(true, Ordering::Relaxed);
+        }
+        stop
+    }
+
+    /// [`Error::Cancelled`] if a worker stopped.
+    pub fn check(&self) -> Result<()> {
+        if self.seen.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+    }
+}
+
+fn stopped() -> Error {
+    Error::Cancelled("exec.cancel: a stop was requested".into())
+}
+
 /// A progress callback: (done, total) → whether to go on.
 pub type Progress<'a> = dyn FnMut(u64, u64) -> bool + 'a;
 
@@ -45,10 +72,15 @@ impl Exec<'_> {
         Exec { seed: self.seed, cancel: self.cancel, progress: RefCell::new(None) }
     }
 
+    /// What workers look at.
+    pub fn stop(&self) -> Stop<'_> {
+        Stop { cancel: self.cancel, seen: AtomicBool::new(false) }
+    }
+
     /// [`Error::Cancelled`] if a stop was asked for.
     pub fn check(&self) -> Result<()> {
         match self.cancel {
-            Some(c) if c.requested() => Err(Error::Cancelled("exec.cancel: a stop was requested".into())),
+            Some(c) if c.requested() => Err(stopped()),
             _ => Ok(()),
         }
     }

@@ -210,8 +210,8 @@ impl Process {
     }
 
     /// m, sigma, beta and g at time t. sigma is 0 at t = 0 (not for VE geometric); g is +inf at t = 0 for VE power with
-    /// a < 0; beta and g are +inf at t = 1 for the flow. At a node of a table they take the slope to its right, at the
-    /// last node the slope to its left; both are 0 for a table of one value.
+    /// a < 0; beta and g are +inf at t = 1 for the flow. At a node of a table they take the slope to its left, the interval
+    /// that reverse time enters there (at t = 1 that to its right); both are 0 for a table of one value.
     /// Errors: [`Error::Invalid`] unless t_min <= t <= t_end.
     pub fn eval(&self, t: f64) -> Result<Marginal> {
         self.check_time(t).map(|t| self.marginal(t))
@@ -233,7 +233,7 @@ impl Process {
             Kind::VeExponential { .. } => (0.0, 0.5 * g / sigma),
             Kind::VeGeometric { log_quotient, .. } => (0.0, sigma * log_quotient),
             Kind::Discrete(nodes) => {
-                let half_step = 0.5 * node_at(nodes, t).0.log_step;
+                let half_step = 0.5 * log_rate(nodes, t);
                 (-half_step * sigma * sigma * m, half_step * sigma * m * m)
             }
             Kind::Flow => (-1.0, 1.0),
@@ -293,7 +293,7 @@ impl Process {
                 let (&Node { alpha_bar, log_step, .. }, fraction) = node_at(nodes, t);
                 let (x, noise) = (fraction * log_step, 1.0 - alpha_bar);
                 let variance = noise / (alpha_bar * (-x).exp() + noise);
-                let rate = variance * log_step;
+                let rate = variance * log_rate(nodes, t);
                 let m = (alpha_bar / (alpha_bar + noise * x.exp())).sqrt();
                 Marginal { m, sigma: variance.sqrt(), beta: rate, g: rate }
             }
@@ -362,6 +362,11 @@ fn exploding(sigma: f64, g: f64) -> Marginal {
 /// The last node not after t, and how far t is on the way to the next one. t is in [1, K].
 fn node_at(nodes: &[Node], t: f64) -> (&Node, f64) {
     (&nodes[(t as usize).saturating_sub(1).min(nodes.len() - 1)], t.fract())
+}
+
+/// d ln(odds) / dt of the interval (k - 1, k] that holds t.
+fn log_rate(nodes: &[Node], t: f64) -> f64 {
+    nodes[(t.ceil() as usize).saturating_sub(2)].log_step
 }
 
 /// The time with (sigma/m)^2 = odds, for odds between those of the first and the last node.

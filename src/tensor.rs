@@ -1,6 +1,6 @@
 //! What callers pass in and get back: borrowed views of row-major matrices, and their element types.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_vec};
 use half::{bf16, f16};
 
 /// An element type.
@@ -186,12 +186,12 @@ impl<'a> View<'a> {
     }
 
     /// A vector (`cols = 1`) as float64 (F32 and F64 only).
-    pub fn to_f64_vec(&self) -> Vec<f64> {
-        let mut v = vec![0.0; self.rows];
+    pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
+        let mut v = try_vec(self.rows, 0.0, "vector")?;
         for (i, o) in v.iter_mut().enumerate() {
             self.row_f64(i, std::slice::from_mut(o));
         }
-        v
+        Ok(v)
     }
 }
 
@@ -282,13 +282,6 @@ impl Matrix {
     /// The elements, row-major. For the engine that made the matrix.
     pub fn host_mut(&mut self) -> &mut [f64] {
         &mut self.host
-    }
-
-    /// Keeps the first `rows` rows (a batch that shrinks as its samples finish).
-    pub fn truncate(&mut self, rows: usize) {
-        assert!(rows <= self.rows, "Matrix::truncate");
-        self.rows = rows;
-        self.host.truncate(rows * self.cols);
     }
 }
 

@@ -28,9 +28,10 @@ pub struct mnemo_context_options {
     pub device_type: u32,
     /// Which CUDA device; initially 0.
     pub device_id: i32,
-    /// Threads of a CPU context; 0 (initially) means one per processor. They start with the first work that is worth it.
+    /// Threads of a CPU context; 0 (initially) means one per processor. They start with the first work that is worth
+    /// it.
     pub num_threads: u32,
-    /// Bytes that one data set may take; 0 (initially) means no limit.
+    /// Bytes that the stored rows of one data set may take; 0 (initially) means no limit.
     pub memory_limit: u64,
     /// Folder for compiled CUDA kernels, UTF-8, copied; NULL (initially) means the user's cache folder.
     pub kernel_cache_dir: *const c_char,
@@ -97,8 +98,8 @@ pub unsafe extern "C" fn mnemo_context_create(
 
 /// Describes `context` as a JSON object with the members "backend", "instruction_set", "threads" and "device".
 ///
-/// Writes it with its NUL to `json`, of `capacity` bytes, and the bytes that takes to `needed` (which may be NULL). With
-/// json = NULL and capacity = 0 it only tells `needed`.
+/// Writes it with its NUL to `json`, of `capacity` bytes, and the bytes that takes to `needed` (which may be NULL).
+/// With json = NULL and capacity = 0 it only tells `needed`.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID; if `capacity` is too small `needed` is set all the same.
 #[unsafe(no_mangle)]

@@ -30,7 +30,8 @@ pub struct mnemo_dataset_options {
     pub scale: f64,
     /// Initially 0.
     pub shift: f64,
-    /// mnemo_dataset_open only: a file of one integer per row (.npy or IDX, plain or gzip), UTF-8; initially NULL, no labels.
+    /// mnemo_dataset_open only: a file of one integer per row (.npy or IDX, plain or gzip), UTF-8; initially NULL, no
+    /// labels.
     pub labels_path: *const c_char,
 }
 

@@ -25,15 +25,15 @@ pub struct mnemo_exec {
     /// The CUDA stream of the call; not looked at by CPU contexts.
     pub stream: *mut c_void,
     /// The seed of every random number of the call. Numbers come from Philox4x32-10 (Salmon et al. 2011) and depend on
-    /// nothing but (seed, sample index, step, purpose, element): key = (seed low, seed high), counter = (element / 2, step,
-    /// sample low, purpose << 24 | sample high), purpose 0 = initial state, 1 = step noise, 2 = EDM churn. The four words
-    /// w0 … w3 give elements 2i and 2i+1 by Box-Muller in float64: u = ((w1:w0 >> 11) + 0.5) 2^-53, v = (w3:w2 >> 11) 2^-53,
-    /// sqrt(-2 ln u) cos(2 pi v) and sqrt(-2 ln u) sin(2 pi v).
+    /// nothing but (seed, sample index, step, purpose, element): key = (seed low, seed high), counter = (element / 2,
+    /// step, sample low, purpose << 24 | sample high), purpose 0 = initial state, 1 = step noise, 2 = EDM churn. The
+    /// four words w0 … w3 give elements 2i and 2i+1 by Box-Muller in float64: u = ((w1:w0 >> 11) + 0.5) 2^-53, v =
+    /// (w3:w2 >> 11) 2^-53, sqrt(-2 ln u) cos(2 pi v) and sqrt(-2 ln u) sin(2 pi v).
     pub seed: u64,
     /// Stops the call when requested, or NULL.
     pub cancel: *mut mnemo_cancel,
-    /// Called now and then with (done, total), in units of the call's own (rows, steps), on the thread that made the call; a
-    /// non-zero result stops it with MNEMO_E_CANCELLED. Or NULL.
+    /// Called now and then with (done, total), in units of the call's own (rows, steps), on the thread that made the
+    /// call; a non-zero result stops it with MNEMO_E_CANCELLED. Or NULL.
     pub progress: Option<unsafe extern "C" fn(user: *mut c_void, done: u64, total: u64) -> i32>,
     /// Passed to `progress`.
     pub progress_user: *mut c_void,

@@ -20,8 +20,8 @@ pub struct mnemo_memorization_options {
     pub struct_size: u32,
     /// 0.
     pub reserved: u32,
-    /// A sample within this Euclidean distance of a training row is a copy (tau of reg 5); positive, initially 0: to be set.
-    /// Half the median distance of training rows to their nearest neighbours is a scale-free choice.
+    /// A sample within this Euclidean distance of a training row is a copy (tau of reg 5); positive, initially 0: to be
+    /// set. Half the median distance of training rows to their nearest neighbours is a scale-free choice.
     pub threshold: f64,
 }
 
@@ -92,11 +92,11 @@ pub unsafe extern "C" fn mnemo_memorization_report_init(report: *mut mnemo_memor
 /// [queries, k] (I64), ties to the lower index; either may be NULL. `queries` is [any, dim], F32 or F64; k in [1, N]. A
 /// training row's nearest row is itself: for its neighbours ask for one more and leave out the first.
 ///
-/// Distances are square roots of float64 sums of squared differences. Memory: 16 bytes times min(k times 32, N) per query
-/// of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.
+/// Distances are square roots of float64 sums of squared differences. Memory: 16 bytes times min(k times 32, N) per
+/// query of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.
 ///
-/// Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED.
-/// On failure the outputs are untouched.
+/// Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,
+/// MNEMO_E_CANCELLED. On failure the outputs are untouched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_nearest(
     dataset: *const mnemo_dataset,
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn mnemo_nearest(
     // SAFETY: as above.
     unsafe {
         guard(err, || {
-            let dataset = &required("dataset", dataset)?.dataset;
+            let dataset = &required("dataset", dataset)?.dataset.clone();
             let queries = real_matrix("queries", queries, dataset.rows().dim())?;
             let metric = match metric {
                 MNEMO_METRIC_L2 => Metric::L2,
@@ -137,8 +137,8 @@ pub unsafe extern "C" fn mnemo_nearest(
     }
 }
 
-/// Reports how many of the `generated` samples [any > 0, dim] (F32 or F64) are copies of training rows, and how near the
-/// samples come, into `report`, whose struct_size is set.
+/// Reports how many of the `generated` samples [any > 0, dim] (F32 or F64) are copies of training rows, and how near
+/// the samples come, into `report`, whose struct_size is set.
 ///
 /// Threads: any. Errors: as mnemo_nearest; MNEMO_E_INVALID if options->threshold is not positive.
 #[unsafe(no_mangle)]
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn mnemo_memorization(
     // SAFETY: as above.
     unsafe {
         guard(err, || {
-            let dataset = &required("dataset", dataset)?.dataset;
+            let dataset = &required("dataset", dataset)?.dataset.clone();
             let generated = real_matrix("generated", generated, dataset.rows().dim())?;
             let options = read_sized("options", options)?;
             reserved("options", options.reserved)?;

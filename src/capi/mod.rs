@@ -1,10 +1,11 @@
 //! The C ABI: checks, converts, calls one function of the core, returns a status. No mathematics.
 //!
-//! `include/mnemo.h` is generated from these files, one section per file (see `tests/abi`); their comments are its text.
+//! `include/mnemo.h` is generated from these files, one section per file (see `tests/abi`); their comments are its
+//! text.
 //!
-//! What every entry point asks of its caller is what C cannot check: pointers are NULL or valid for what their type says,
-//! handles are live, strings end in NUL. The header's preface is that contract, so it is not repeated as `# Safety`.
-//! Brackets in them are shapes, not links.
+//! What every entry point asks of its caller is what C cannot check: pointers are NULL or valid for what their type
+//! says, handles are live, strings end in NUL. The header's preface is that contract, so it is not repeated as `#
+//! Safety`. Brackets in them are shapes, not links.
 #![allow(non_camel_case_types, clippy::missing_safety_doc, rustdoc::broken_intra_doc_links)]
 
 pub mod context;
@@ -74,8 +75,10 @@ unsafe fn guard(err: *mut status::mnemo_error, body: impl FnOnce() -> Result<()>
             (status::MNEMO_E_PANIC, 0, format!("a bug in mnemo: {what}"))
         }
     };
-    // SAFETY: the caller's promise.
-    if let Some(err) = unsafe { err.as_mut() } {
+    if err.is_aligned()
+        // SAFETY: the caller's promise.
+        && let Some(err) = unsafe { err.as_mut() }
+    {
         err.fill(code, native, &message);
     }
     code
@@ -98,6 +101,9 @@ unsafe fn required<'a, T>(name: &str, p: *const T) -> Result<&'a T> {
 /// # Safety
 /// `out` is NULL or writable.
 unsafe fn place<'a, T>(out: *mut *mut T) -> Result<&'a mut *mut T> {
+    if !out.is_aligned() {
+        return Err(Error::invalid(format!("out is not aligned to {} bytes", align_of::<*mut T>())));
+    }
     // SAFETY: the caller's promise.
     unsafe { out.as_mut() }.ok_or_else(|| Error::invalid("out is NULL"))
 }

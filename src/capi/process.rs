@@ -4,14 +4,15 @@ use super::{array, guard, hand_over, place, required, status::mnemo_error, take_
 use crate::error::{Error, Result, try_collect};
 use crate::process::Process;
 
-/// A forward process dx = -beta/2 x dt + sqrt(g) dW, under which x_t given a training row y is N(m(t) y, sigma(t)^2 I). g is
-/// the variance rate. Immutable.
+/// A forward process dx = -beta/2 x dt + sqrt(g) dW, under which x_t given a training row y is N(m(t) y, sigma(t)^2 I).
+/// g is the variance rate. Immutable.
 pub struct mnemo_process {
     pub(super) process: Process,
 }
 
 /// Variance preserving, linear: beta = g = beta_min + (t/T)(beta_max - beta_min), 0 <= t <= T = t_end; m = exp(-B/2),
-/// sigma^2 = 1 - exp(-B), B the integral of beta. Song et al.: 0.1, 20, 1. beta_min = beta_max is the constant schedule.
+/// sigma^2 = 1 - exp(-B), B the integral of beta. Song et al.: 0.1, 20, 1. beta_min = beta_max is the constant
+/// schedule.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
 #[unsafe(no_mangle)]
@@ -52,8 +53,8 @@ pub unsafe extern "C" fn mnemo_process_sub_vp(
     }
 }
 
-/// Variance exploding, power: beta = 0, g = k t^a, m = 1, sigma^2 = k t^(a+1) / (a+1). EDM (sigma = t) is k = 2, a = 1, t_end = 80.
-/// k > 0, a > -1.
+/// Variance exploding, power: beta = 0, g = k t^a, m = 1, sigma^2 = k t^(a+1) / (a+1). EDM (sigma = t) is k = 2, a = 1,
+/// t_end = 80. k > 0, a > -1.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
 #[unsafe(no_mangle)]
@@ -74,7 +75,8 @@ pub unsafe extern "C" fn mnemo_process_ve_power(
     }
 }
 
-/// Variance exploding, exponential: beta = 0, g = r^t, m = 1, sigma^2 = (r^t - 1) / ln r, r = rate_base > 0 (reg 2: r = 100).
+/// Variance exploding, exponential: beta = 0, g = r^t, m = 1, sigma^2 = (r^t - 1) / ln r, r = rate_base > 0 (reg 2: r =
+/// 100).
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
 #[unsafe(no_mangle)]
@@ -94,8 +96,8 @@ pub unsafe extern "C" fn mnemo_process_ve_exponential(
     }
 }
 
-/// Variance exploding, geometric (Song et al. 2021): m = 1, sigma = sigma_min (sigma_max / sigma_min)^t, 0 <= t <= 1. sigma(0) is
-/// sigma_min, not 0.
+/// Variance exploding, geometric (Song et al. 2021): m = 1, sigma = sigma_min (sigma_max / sigma_min)^t, 0 <= t <= 1.
+/// sigma(0) is sigma_min, not 0.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
 #[unsafe(no_mangle)]
@@ -115,9 +117,10 @@ pub unsafe extern "C" fn mnemo_process_ve_geometric(
     }
 }
 
-/// Discrete variance preserving (DDPM): alpha_bar[0] … alpha_bar[steps - 1], strictly falling in (0, 1), belong to t = 1 … steps;
-/// m = sqrt(alpha_bar), sigma^2 = 1 - alpha_bar, and between steps log(sigma/m) is linear in t. t lies in [1, steps]; 0 stands only
-/// for the clean end of a sampler's own time grid. The table is copied.
+/// Discrete variance preserving (DDPM): alpha_bar[0] … alpha_bar[steps - 1], strictly falling in (0, 1), belong to t =
+/// 1 … steps; m = sqrt(alpha_bar), sigma^2 = 1 - alpha_bar, and between steps log(sigma/m) is linear in t; at a step
+/// beta and g are those of the interval below it. t lies in [1, steps]; 0 stands only for the clean end of a sampler's
+/// own time grid. The table is copied.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
 #[unsafe(no_mangle)]
@@ -140,8 +143,9 @@ pub unsafe extern "C" fn mnemo_process_discrete(
     }
 }
 
-/// Flow matching (rectified flow): x_t = (1 - t) y + t eps, m = 1 - t, sigma = t, 0 <= t <= 1; beta = 2 / (1 - t) and g = 2t / (1 - t)
-/// are infinite at t = 1, which samplers do not mind.
+/// Flow matching (rectified flow): x_t = (1 - t) y + t eps, m = 1 - t, sigma = t, 0 <= t <= 1; beta = 2 / (1 - t) and g
+/// = 2t / (1 - t) are infinite at t = 1. The ODE solvers start there all the same on the grids UNIFORM_T, UNIFORM_S and
+/// CUSTOM; the KARRAS grid and EDM_STOCHASTIC (sigma/m is infinite) and EULER_MARUYAMA (g is) want a t_start below 1.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID. Owned by the caller: mnemo_process_release.
 #[unsafe(no_mangle)]
@@ -204,9 +208,11 @@ pub unsafe extern "C" fn mnemo_process_time_of_sigma(
         guard(err, || {
             let process = &required("process", process)?.process;
             let times = each(array("sigma", sigma, "n", n)?, |s| process.time_of_sigma(s))?;
-            array("t", t, "n", n)?;
+            if n > 0 && t.is_null() {
+                return Err(Error::invalid("t is NULL"));
+            }
             for (i, v) in times.iter().enumerate() {
-                t.add(i).write(*v);
+                t.add(i).write_unaligned(*v);
             }
             Ok(())
         })

@@ -3,7 +3,7 @@
 use super::exec::{mnemo_exec, with_exec};
 use super::score::{grade, mnemo_score};
 use super::status::mnemo_error;
-use super::tensor::{lend, mnemo_tensor, output};
+use super::tensor::{check_range, lend, mnemo_tensor, output};
 use super::{Sized32, array, count, flag, guard, initialise, read_sized, required, reserved};
 use crate::error::{Error, Result, try_collect, try_vec};
 use crate::sampler::{Grid, Options, Solver, sample};
@@ -14,12 +14,13 @@ use std::ffi::c_void;
 pub const MNEMO_SOLVER_EULER: u32 = 0;
 /// Solver: Heun's second-order rule on the ODE (Karras et al. 2022, Alg. 1). Two evaluations per step.
 pub const MNEMO_SOLVER_HEUN: u32 = 1;
-/// Solver: x <- m' x0 + sigma' eps, exact for a constant denoised value: the DDIM step (Song et al. 2021). With eta > 0,
-/// DDIM's stochastic form.
+/// Solver: x <- m' x0 + sigma' eps, exact for a constant denoised value: the DDIM step (Song et al. 2021). With eta >
+/// 0, DDIM's stochastic form.
 pub const MNEMO_SOLVER_EXPONENTIAL: u32 = 2;
 /// Solver: DPM-Solver++(2M) (Lu et al. 2022). Second order, one evaluation per step.
 pub const MNEMO_SOLVER_DPMPP_2M: u32 = 3;
-/// Solver: Dormand-Prince 5(4) on the ODE; step size and error test (rtol, atol; root mean square over a row) per sample.
+/// Solver: Dormand-Prince 5(4) on the ODE; step size and error test (rtol, atol; root mean square over a row) per
+/// sample.
 pub const MNEMO_SOLVER_RK45: u32 = 4;
 /// Solver: Euler-Maruyama on the SDE, drift -beta/2 x - (1 + alpha2)/2 g s and noise sqrt(alpha2 g) (reg 2.10).
 pub const MNEMO_SOLVER_EULER_MARUYAMA: u32 = 5;
@@ -32,7 +33,8 @@ pub const MNEMO_SOLVER_EDM_STOCHASTIC: u32 = 7;
 pub const MNEMO_GRID_UNIFORM_T: u32 = 0;
 /// Grid: equal steps in log sigma.
 pub const MNEMO_GRID_UNIFORM_S: u32 = 1;
-/// Grid: equal steps in (sigma/m)^(1/rho) (Karras et al. 2022, Eq. 5).
+/// Grid: equal steps in (sigma/m)^(1/rho) (Karras et al. 2022, Eq. 5). sigma/m must be finite at t_start: not the
+/// flow's 1.
 pub const MNEMO_GRID_KARRAS: u32 = 2;
 /// Grid: the caller's `times`.
 pub const MNEMO_GRID_CUSTOM: u32 = 3;
@@ -45,18 +47,19 @@ pub struct mnemo_sampler_options {
     pub struct_size: u32,
     /// MNEMO_SOLVER_…; initially MNEMO_SOLVER_HEUN.
     pub solver: u32,
-    /// MNEMO_GRID_…; initially MNEMO_GRID_KARRAS. Not looked at by RK45, but for a custom grid, at whose nodes it stops.
+    /// MNEMO_GRID_…; initially MNEMO_GRID_KARRAS. Not looked at by RK45, but for a custom grid, at whose nodes it
+    /// stops.
     pub grid: u32,
-    /// 1: start from sigma(t_start) z, z standard normal, which fits where m(t_start) y is small beside sigma; 0 (initially):
-    /// start from the caller's x.
+    /// 1: start from sigma(t_start) z, z standard normal, which fits where m(t_start) y is small beside sigma; 0
+    /// (initially): start from the caller's x.
     pub from_prior: u32,
-    /// 1: end with x <- denoised(x, last time); initially 0. For a regularized score that is its own denoised value, which
-    /// moves x by a share sigma^2 / (sigma^2 + c) (Tikhonov) or min(1, p/c) (empirical Bayes) of the way only.
+    /// 1: end with x <- denoised(x, last time); initially 0. For a regularized score that is its own denoised value,
+    /// which moves x by a share sigma^2 / (sigma^2 + c) (Tikhonov) or min(1, p/c) (empirical Bayes) of the way only.
     pub denoise_last: u32,
     /// 0.
     pub reserved: u32,
-    /// Number of steps, the denoising one included: with denoise_last = 1 EDM's 18 steps are 17 between 18 noise levels and
-    /// one to 0. Initially 18. Not looked at by RK45 or with a custom grid.
+    /// Number of steps, the denoising one included: with denoise_last = 1 EDM's 18 steps are 17 between 18 noise levels
+    /// and one to 0. Initially 18. Not looked at by RK45 or with a custom grid.
     pub steps: i64,
     /// Index in the random stream of the first row of x: a batch that is split continues with the index of its part.
     /// Initially 0.
@@ -66,8 +69,8 @@ pub struct mnemo_sampler_options {
     /// Last time at which the score is evaluated, where sigma > 0; NaN (initially) means that of sigma = 0.002, or the
     /// process's first.
     pub t_end: f64,
-    /// alpha2 >= 0 of the SDE, for EULER_MARUYAMA; NaN (initially) means 1 there. The ODE solvers accept 0 only; ANCESTRAL
-    /// and EDM_STOCHASTIC have their own noise and do not look at it.
+    /// alpha2 >= 0 of the SDE, for EULER_MARUYAMA; NaN (initially) means 1 there. The ODE solvers accept 0 only;
+    /// ANCESTRAL and EDM_STOCHASTIC have their own noise and do not look at it.
     pub alpha2: f64,
     /// eta in [0, 1] of EXPONENTIAL (NaN, initially, means 0) and ANCESTRAL (NaN means 1).
     pub eta: f64,
@@ -89,9 +92,9 @@ pub struct mnemo_sampler_options {
     pub times: *const f64,
     /// How many.
     pub times_count: i64,
-    /// Called after each step, and before the first with step = 0, with the time reached (0 after a denoising step; RK45: that
-    /// of the slowest sample) and the state [batch, dim] in the element type of x; on the thread that made the call. A
-    /// non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
+    /// Called after each step, and before the first with step = 0, with the time reached (0 after a denoising step;
+    /// RK45: that of the slowest sample) and the state [batch, dim] in the element type of x; on the thread that made
+    /// the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
     pub observer: Option<unsafe extern "C" fn(user: *mut c_void, step: u64, t: f64, x: *const mnemo_tensor) -> i32>,
     /// Passed to `observer`.
     pub observer_user: *mut c_void,
@@ -194,14 +197,14 @@ pub unsafe extern "C" fn mnemo_sampler_options_init(options: *mut mnemo_sampler_
     unsafe { initialise(options, size) }
 }
 
-/// Integrates the reverse process of `score` from t_start to t_end. `x_inout` [batch, dim] (F32 or F64) holds the initial
-/// states, unless from_prior = 1, and receives the samples. `options` may be NULL.
+/// Integrates the reverse process of `score` from t_start to t_end. `x_inout` [batch, dim] (F32 or F64) holds the
+/// initial states, unless from_prior = 1, and receives the samples. `options` may be NULL.
 ///
-/// The state is float64. A sample's bits depend on its initial state, its index (first_sample + row), exec->seed and the
-/// options, not on the batch it is in nor on the number of threads. Memory: a few times x in float64.
+/// The state is float64. A sample's bits depend on its initial state, its index (first_sample + row), exec->seed and
+/// the options, not on the batch it is in nor on the number of threads. Memory: a few times x in float64.
 ///
-/// Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED,
-/// MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED. On failure x_inout is untouched.
+/// Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,
+/// MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED. On failure x_inout is untouched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_sample(
     score: *const mnemo_score,
@@ -213,7 +216,8 @@ pub unsafe extern "C" fn mnemo_sample(
     // SAFETY: as above.
     unsafe {
         guard(err, || {
-            let score = &*required("score", score)?.score;
+            // The call's own share: a callback may release the handle.
+            let score = required("score", score)?.score.clone();
             let raw = read_sized("options", options)?;
             let options = raw.read()?;
             let given = required("x_inout", x_inout)?;
@@ -251,8 +255,9 @@ pub unsafe extern "C" fn mnemo_sample(
             };
             let end = with_exec(exec, |exec| {
                 let observer = raw.observer.is_some().then_some(&mut observe as &mut crate::sampler::Observer<'_>);
-                sample(score, &options, start, grade(dtype), observer, exec)
+                sample(&*score, &options, start, grade(dtype), observer, exec)
             })?;
+            check_range("x_inout", &**engine, &end, &x)?;
             engine.store(&end, &mut x);
             Ok(())
         })

@@ -5,7 +5,7 @@ use super::dataset::mnemo_dataset;
 use super::exec::{mnemo_exec, with_exec};
 use super::process::mnemo_process;
 use super::status::mnemo_error;
-use super::tensor::{input, lend, mnemo_tensor, output, real_matrix, times};
+use super::tensor::{check_range, input, lend, mnemo_tensor, output, real_matrix, times};
 use super::{Sized32, count, flag, guard, hand_over, initialise, place, read_sized, required, reserved, take_back};
 use crate::engine::Grade;
 use crate::error::{Error, Result};
@@ -20,8 +20,8 @@ pub const MNEMO_REG_NONE: u32 = 0;
 pub const MNEMO_REG_TIKHONOV: u32 = 1;
 /// Regularizer: empirical Bayes against the density, strength c > 0. s min(1, p(x)/c) (reg 5.11).
 pub const MNEMO_REG_BAYES_DENSITY: u32 = 2;
-/// Regularizer: empirical Bayes against the unnormalised weights, strength c > 0. s min(1, sum_n exp(l_n)/c) (reg 5.12).
-/// c_density = c_weight / (N (2 pi sigma^2)^(d/2)).
+/// Regularizer: empirical Bayes against the unnormalised weights, strength c > 0. s min(1, sum_n exp(l_n)/c) (reg
+/// 5.12). c_density = c_weight / (N (2 pi sigma^2)^(d/2)).
 pub const MNEMO_REG_BAYES_WEIGHT: u32 = 3;
 
 /// A custom score's eval writes the score s.
@@ -59,8 +59,8 @@ pub struct mnemo_empirical_options {
     pub conditional: u32,
     /// 0.
     pub reserved: u32,
-    /// ln c for empirical Bayes, whose c is beyond the range of double in high dimension: the weights at a noised training
-    /// row sum to about exp(-d/2). NaN (initially): ln(strength).
+    /// ln c for empirical Bayes, whose c is beyond the range of double in high dimension: the weights at a noised
+    /// training row sum to about exp(-d/2). NaN (initially): ln(strength).
     pub log_strength: f64,
 }
 
@@ -80,10 +80,10 @@ unsafe impl Sized32 for mnemo_empirical_options {
     }
 }
 
-/// The host's model. Its functions run on the thread that called the library, once per evaluation for the whole batch, and
-/// may call the library. `x`, `v` and `out` are contiguous [batch, dim], F32 if the caller's matrix is F32 and F64 if it is
-/// F64; `t` is a vector [batch] of F64. `stream` is that of the call. They return 0; anything else ends the call with
-/// MNEMO_E_CALLBACK and is its error's `native`. They must not let exceptions or panics escape.
+/// The host's model. Its functions run on the thread that called the library, once per evaluation for the whole batch,
+/// and may call the library. `x`, `v` and `out` are contiguous [batch, dim], F32 if the caller's matrix is F32 and F64
+/// if it is F64; `t` is a vector [batch] of F64. `stream` is that of the call. They return 0; anything else ends the
+/// call with MNEMO_E_CALLBACK and is its error's `native`. They must not let exceptions or panics escape.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mnemo_score_ops {
@@ -112,7 +112,8 @@ pub struct mnemo_score_ops {
             stream: *mut c_void,
         ) -> i32,
     >,
-    /// Called once with `user` when the last object that uses the score is released, on the thread that does so; or NULL.
+    /// Called once with `user` when the last object that uses the score is released, on the thread that does so; or
+    /// NULL.
     pub drop: Option<unsafe extern "C" fn(user: *mut c_void)>,
 }
 
@@ -124,9 +125,9 @@ unsafe impl Sized32 for mnemo_score_ops {
     }
 }
 
-/// What mnemo_score_eval computes: an output for each pointer that is not NULL, all in one pass over the data. Matrices are
-/// [batch, dim] of the element type of x; vectors are F64 or F32 unless said otherwise. A custom score has `score` and
-/// `denoised` only.
+/// What mnemo_score_eval computes: an output for each pointer that is not NULL, all in one pass over the data. Matrices
+/// are [batch, dim] of the element type of x; vectors are F64 or F32 unless said otherwise. A custom score has `score`
+/// and `denoised` only.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct mnemo_score_outputs {
@@ -196,12 +197,13 @@ pub unsafe extern "C" fn mnemo_score_outputs_init(outputs: *mut mnemo_score_outp
 }
 
 /// Makes the exact score of the training set smoothed by `process` into `out`: with l_n = -|x - m y_n|^2 / (2 sigma^2),
-/// w = softmax(l) and ybar = sum_n w_n y_n, s = (m ybar - x) / sigma^2 (reg 3.8), or as `options` (may be NULL) regularizes it.
+/// w = softmax(l) and ybar = sum_n w_n y_n, s = (m ybar - x) / sigma^2 (reg 3.8), or as `options` (may be NULL)
+/// regularizes it.
 ///
 /// Owned by the caller: mnemo_score_release.
 ///
-/// Threads: any; one score may be used by many threads at once. Errors: MNEMO_E_INVALID, also for a label that is not in
-/// the data; MNEMO_E_UNSUPPORTED.
+/// Threads: any; one score may be used by many threads at once. Errors: MNEMO_E_INVALID, also for a label that is not
+/// in the data; MNEMO_E_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_score_empirical(
     dataset: *const mnemo_dataset,
@@ -254,7 +256,8 @@ pub unsafe extern "C" fn mnemo_score_empirical(
 /// The score owns `user` from success on (ops.drop); on failure drop is not called. Owned by the caller:
 /// mnemo_score_release.
 ///
-/// Threads: any; the host's functions run on the threads that use the score. Errors: MNEMO_E_INVALID, MNEMO_E_UNSUPPORTED.
+/// Threads: any; the host's functions run on the threads that use the score. Errors: MNEMO_E_INVALID,
+/// MNEMO_E_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_score_custom(
     context: *const mnemo_context,
@@ -345,15 +348,17 @@ pub(super) fn grade(dtype: Dtype) -> Grade {
     if dtype == Dtype::F32 { Grade::Single } else { Grade::Double }
 }
 
-/// Evaluates `score` at `x` [batch, dim] (F32 or F64) and times `t` (a vector of one, or of one per row; F64 or F32) into
-/// the tensors of `outputs`.
+/// Evaluates `score` at `x` [batch, dim] (F32 or F64) and times `t` (a vector of one, or of one per row; F64 or F32)
+/// into the tensors of `outputs`.
 ///
-/// For F32 x the error of the score is below 1e-5 of its length, for F64 x below 1e-9. Memory beyond the outputs: about
-/// three times x in float64 and a bounded work space; never batch * N.
+/// For F32 x the error of the score is below 1e-5 of its length, for F64 x below 1e-9, beyond what the data themselves
+/// leave open: a score much shorter than |x|/sigma^2, as near a stationary point at small sigma, is a difference of
+/// equal terms, of which float64 keeps 1e-16. Memory beyond the outputs: about three times x in float64 and a bounded
+/// work space; never batch * N.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID (NaN or Inf in x; t outside the process or where sigma = 0), MNEMO_E_SHAPE,
-/// MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output that
-/// this score does not have). On failure the outputs are untouched.
+/// MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output
+/// that this score does not have). On failure the outputs are untouched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_score_eval(
     score: *const mnemo_score,
@@ -366,7 +371,8 @@ pub unsafe extern "C" fn mnemo_score_eval(
     // SAFETY: as above.
     unsafe {
         guard(err, || {
-            let score = &*required("score", score)?.score;
+            // The call's own share: a callback may release the handle.
+            let score = required("score", score)?.score.clone();
             let x = real_matrix("x", x, score.dim())?;
             let t = times(t, x.rows())?;
             required("outputs", outputs)?;
@@ -395,6 +401,12 @@ pub unsafe extern "C" fn mnemo_score_eval(
             };
             let engine = score.engine();
             let e = with_exec(exec, |exec| score.eval(&engine.load("x", x)?, &t, want, grade(x.dtype()), exec))?;
+            let names = ["outputs.score", "outputs.denoised"];
+            for (name, (to, from)) in names.iter().zip(out[..2].iter().zip([&e.score, &e.denoised])) {
+                if let (Some(to), Some(from)) = (to, from) {
+                    check_range(name, &**engine, from, to)?;
+                }
+            }
             for (to, from) in out[..2].iter_mut().zip([e.score, e.denoised]) {
                 if let (Some(to), Some(from)) = (to, from) {
                     engine.store(&from, to);
@@ -416,8 +428,9 @@ pub unsafe extern "C" fn mnemo_score_eval(
     }
 }
 
-/// The derivative of the score along `v`, J v, at `x` and `t` as for mnemo_score_eval. `v` and `out` are [batch, dim] of the
-/// element type of x. Empirical: J v = -v/sigma^2 + (m^2/sigma^4) sum_n w_n (y_n - ybar) ((y_n - ybar).v), regularized like s.
+/// The derivative of the score along `v`, J v, at `x` and `t` as for mnemo_score_eval. `v` and `out` are [batch, dim]
+/// of the element type of x. Empirical: J v = -v/sigma^2 + (m^2/sigma^4) sum_n w_n (y_n - ybar) ((y_n - ybar).v),
+/// regularized like s.
 ///
 /// Threads: any. Errors: as mnemo_score_eval; MNEMO_E_UNSUPPORTED for a custom score without jvp.
 #[unsafe(no_mangle)]
@@ -433,7 +446,8 @@ pub unsafe extern "C" fn mnemo_score_jvp(
     // SAFETY: as above.
     unsafe {
         guard(err, || {
-            let score = &*required("score", score)?.score;
+            // The call's own share: a callback may release the handle.
+            let score = required("score", score)?.score.clone();
             let x = real_matrix("x", x, score.dim())?;
             let t = times(t, x.rows())?;
             let v = input("v", v)?;
@@ -453,6 +467,7 @@ pub unsafe extern "C" fn mnemo_score_jvp(
             let product = with_exec(exec, |exec| -> Result<_> {
                 score.jvp(&engine.load("x", x)?, &t, &engine.load("v", v)?, grade(x.dtype()), exec)
             })?;
+            check_range("out", &**engine, &product, &out)?;
             engine.store(&product, &mut out);
             Ok(())
         })

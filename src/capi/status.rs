@@ -32,14 +32,14 @@ pub const MNEMO_E_POISONED: i32 = 12;
 /// A bug in the library; the object that was being worked on should be released.
 pub const MNEMO_E_PANIC: i32 = 13;
 
-/// The ABI's major version: the SONAME is libmnemo.so.MAJOR. While it is 0, minor versions may change the ABI too; every
-/// change is in CHANGELOG.md.
+/// The ABI's major version: the SONAME is libmnemo.so.MAJOR. While it is 0, minor versions may change the ABI too;
+/// every change is in CHANGELOG.md.
 pub const MNEMO_ABI_MAJOR: u32 = 0;
 /// The ABI's minor version: goes up when something is added.
 pub const MNEMO_ABI_MINOR: u32 = 1;
 
-/// What went wrong in one call, in memory of the caller's own; 512 bytes, no initialisation needed. A call that is given
-/// one fills it whatever happens: on success `code` is MNEMO_OK and `message` is empty.
+/// What went wrong in one call, in memory of the caller's own; 512 bytes, no initialisation needed. A call that is
+/// given one fills it whatever happens: on success `code` is MNEMO_OK and `message` is empty.
 #[repr(C)]
 pub struct mnemo_error {
     /// The status that the call returned.
@@ -80,8 +80,8 @@ pub(crate) fn code_of(e: &Error) -> i32 {
     }
 }
 
-/// The ABI version of the library that is loaded: (major << 16) | minor. Compare its upper half with MNEMO_ABI_MAJOR and
-/// its lower half with at least the MNEMO_ABI_MINOR you were compiled with.
+/// The ABI version of the library that is loaded: (major << 16) | minor. Compare its upper half with MNEMO_ABI_MAJOR
+/// and its lower half with at least the MNEMO_ABI_MINOR you were compiled with.
 ///
 /// Threads: any. Errors: none.
 #[unsafe(no_mangle)]

@@ -1,7 +1,7 @@
 //! Tensors.
 
 use super::{required, reserved};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_vec};
 use crate::tensor::{Dtype, Place, View, ViewMut};
 use std::ffi::c_void;
 
@@ -39,7 +39,8 @@ pub struct mnemo_tensor {
     pub rows: i64,
     /// Number of columns.
     pub cols: i64,
-    /// Elements from one row to the next, at least cols; 0 means cols. Not looked at when there are fewer than two rows.
+    /// Elements from one row to the next, at least cols; 0 means cols. Not looked at when there are fewer than two
+    /// rows.
     pub row_stride: i64,
     /// MNEMO_F32 …
     pub dtype: u32,
@@ -150,8 +151,8 @@ pub(super) unsafe fn times(t: *const mnemo_tensor, batch: usize) -> Result<Vec<f
             view.cols()
         )));
     }
-    let t = view.to_f64_vec();
-    Ok(if t.len() == batch { t } else { vec![t[0]; batch] })
+    let t = view.to_f64_vec()?;
+    if t.len() == batch { Ok(t) } else { try_vec(batch, t[0], "one time per row of x") }
 }
 
 /// An output of a given shape and one of a few element types; `None` if NULL.
@@ -177,6 +178,25 @@ pub(super) unsafe fn output<'a>(
     }
     // SAFETY: described by the caller as such memory.
     Ok(Some(unsafe { ViewMut::from_raw(t.data.cast(), d.shape, d.dtype, Place::Cpu) }))
+}
+
+/// An error if a result cannot be written: it is beyond the range of an F32 output.
+pub(super) fn check_range(
+    name: &str,
+    engine: &dyn crate::engine::Engine,
+    from: &crate::tensor::Matrix,
+    to: &ViewMut<'_>,
+) -> Result<()> {
+    let beyond = match to.view().dtype() {
+        Dtype::F32 => engine.first_beyond(from, f64::from(f32::MAX)),
+        _ => None,
+    };
+    match beyond {
+        Some(row) => {
+            Err(Error::invalid(format!("{name}: row {row} of the result is beyond the range of F32; use F64")))
+        }
+        None => Ok(()),
+    }
 }
 
 pub(super) fn expect_dtype(name: &str, dtype: Dtype, accepted: &[Dtype]) -> Result<()> {

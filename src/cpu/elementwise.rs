@@ -43,10 +43,11 @@ pub fn combine(pool: &Pool, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &
 /// out ← out + factor · z.
 pub fn add_normal(pool: &Pool, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) {
     for_rows(pool, out, 20, |i, row| {
-        let mut z = vec![0.0; row.len()];
-        stream.fill_normal(first_sample + i as u64, &mut z);
         let c = factor.of(i);
-        row.iter_mut().zip(z).for_each(|(o, z)| *o += c * z);
+        for (pair, values) in (0u32..).zip(row.chunks_mut(2)) {
+            let z = stream.normal_pair(first_sample + i as u64, pair);
+            values.iter_mut().zip(z).for_each(|(o, z)| *o += c * z);
+        }
     });
 }
 
@@ -60,13 +61,18 @@ pub fn dot_rows(x: &Matrix, y: &Matrix) -> Vec<f64> {
         .collect()
 }
 
+/// error / allowed; no error needs no allowance.
+fn share(error: f64, allowed: f64) -> f64 {
+    if error == 0.0 { 0.0 } else { error / allowed }
+}
+
 /// Root mean square over a row of error / (atol + rtol max(|x|, |y|)).
 pub fn error_norms(error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Vec<f64> {
     let d = error.cols().max(1);
     (error.host().chunks_exact(d).zip(x.host().chunks_exact(d)).zip(y.host().chunks_exact(d)))
         .map(|((e, x), y)| {
             let sum: f64 =
-                e.iter().zip(x).zip(y).map(|((e, x), y)| (e / (atol + rtol * x.abs().max(y.abs()))).powi(2)).sum();
+                e.iter().zip(x).zip(y).map(|((e, x), y)| share(*e, atol + rtol * x.abs().max(y.abs())).powi(2)).sum();
             (sum / d as f64).sqrt()
         })
         .collect()

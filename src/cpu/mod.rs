@@ -160,8 +160,8 @@ impl Engine for Cpu {
         }
     }
 
-    fn first_not_finite(&self, x: &Matrix) -> Option<usize> {
-        x.host().iter().position(|v| !v.is_finite()).map(|i| i / x.cols())
+    fn first_beyond(&self, x: &Matrix, limit: f64) -> Option<usize> {
+        x.host().iter().position(|v| v.is_nan() || v.abs() > limit).map(|i| i / x.cols())
     }
 
     fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) {

@@ -8,8 +8,8 @@ use super::tile::{Buffer, Plan, SquaredDifference, decode, pack, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
 use crate::dataset::Rows;
-use crate::error::{Result, try_vec};
-use crate::exec::{Cancel, Exec};
+use crate::error::{Result, per_row, try_vec};
+use crate::exec::{Exec, Stop};
 use crate::tensor::Matrix;
 use std::collections::BinaryHeap;
 use std::ops::Range;
@@ -49,7 +49,7 @@ struct ChunkTask<'a> {
     found: &'a mut [Vec<Neighbour>],
     tile: &'a mut [f64],
     d2: &'a mut [f64],
-    cancel: Option<&'a Cancel>,
+    stop: &'a Stop<'a>,
 }
 
 impl Kernel for ChunkTask<'_> {
@@ -60,7 +60,7 @@ impl Kernel for ChunkTask<'_> {
         let plan = self.plan;
         let mut heaps: Vec<BinaryHeap<Neighbour>> = self.found.iter_mut().map(|f| std::mem::take(f).into()).collect();
         let mut from = self.positions.start;
-        while from < self.positions.end && !self.cancel.is_some_and(Cancel::requested) {
+        while from < self.positions.end && !self.stop.now() {
             let positions = from..(from + plan.tile).min(self.positions.end);
             decode(self.rows, None, positions.clone(), plan.stride, self.tile);
             // SAFETY: the instruction set is this function's own precondition.
@@ -111,7 +111,7 @@ pub fn run(
     let per_query = (k * chunks).min(rows.len()) * size_of::<Neighbour>();
     let wave = (WAVE_BYTES / per_query).clamp(1, Plan::GROUP * (4 * pool.threads()).div_ceil(chunks)).min(batch.max(1));
     let groups = wave.div_ceil(Plan::GROUP);
-    let ids: Vec<usize> = (0..batch).collect();
+    let ids = per_row(batch, |i| i)?;
     for (w, ids) in ids.chunks(wave).enumerate() {
         exec.report((w * wave) as u64, batch as u64)?;
         let packed = pack(x, ids, plan.stride)?;
@@ -136,7 +136,7 @@ pub fn run(
                 .collect::<Result<Vec<_>>>()?,
         );
         let found_parts = Parts::new(&mut found);
-        let cancel = exec.cancel;
+        let stop = exec.stop();
         pool.run(groups * chunks, ids.len() * rows.len() * rows.dim(), |task| {
             let (g, c) = (task / chunks, task % chunks);
             let queries = group_of(g, ids.len());
@@ -156,11 +156,11 @@ pub fn run(
                 found: unsafe { found_parts.part(at..at + queries.len()) },
                 tile: &mut tile,
                 d2: &mut d2,
-                cancel,
+                stop: &stop,
             });
             scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((tile, d2));
         })?;
-        exec.check()?;
+        stop.check()?;
         for (i, &id) in ids.iter().enumerate() {
             let queries = group_of(i / Plan::GROUP, ids.len());
             let at = |c: usize| queries.start * chunks + c * queries.len() + i % Plan::GROUP;

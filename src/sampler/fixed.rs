@@ -2,10 +2,10 @@
 
 use super::{Estimate, Model, Observer, Options, Solver};
 use crate::engine::Factor::All;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_vec};
 use crate::process::Marginal;
 use crate::random::{Purpose, Stream};
-use crate::tensor::Matrix;
+use crate::tensor::{LARGEST, Matrix};
 
 /// What a multistep rule remembers.
 struct Previous {
@@ -29,9 +29,9 @@ pub fn run(
         let stepper = Stepper { model, options, step: i, total, t: w[0], p: model.score.process().eval(w[0])? };
         let end = w[1].is_nan();
         x = if end { stepper.denoise(x)? } else { stepper.step(x, w[1], &mut previous)? };
-        if let Some(row) = model.score.engine().first_not_finite(&x) {
+        if let Some(row) = model.score.engine().first_beyond(&x, LARGEST) {
             return Err(Error::invalid(format!(
-                "solver {:?}: sample {row} left the range of float64 at step {i} (t = {:?}); use more steps",
+                "solver {:?}: sample {row} is beyond {LARGEST:e} after step {i} (t = {:?}); use more steps",
                 options.solver, w[0]
             )));
         }
@@ -67,21 +67,21 @@ impl Stepper<'_, '_> {
         }
     }
 
-    fn times(&self, x: &Matrix, t: f64) -> Vec<f64> {
-        vec![t; x.rows()]
+    fn times(&self, x: &Matrix, t: f64) -> Result<Vec<f64>> {
+        try_vec(x.rows(), t, "one time per sample")
     }
 
     fn slope(&self, x: &Matrix, t: f64) -> Result<Matrix> {
-        self.model.slope(x, &self.times(x, t))
+        self.model.slope(x, &self.times(x, t)?)
     }
 
     fn estimate(&self, x: &Matrix) -> Result<Estimate> {
-        self.model.estimate(x, &self.times(x, self.t))
+        self.model.estimate(x, &self.times(x, self.t)?)
     }
 
     /// x̂0.
     fn denoised(&self, x: &Matrix) -> Result<Matrix> {
-        self.model.denoised(x, &self.times(x, self.t))
+        self.model.denoised(x, &self.times(x, self.t)?)
     }
 
     /// The last step, to σ = 0: x ← x̂0, after churn where the solver has it.
@@ -91,7 +91,7 @@ impl Stepper<'_, '_> {
         }
         let (y, t_hat, p_hat) = self.churn(x)?;
         let x = self.combine(y, p_hat.m, &[]);
-        self.model.denoised(&x, &self.times(&x, t_hat))
+        self.model.denoised(&x, &self.times(&x, t_hat)?)
     }
 
     /// x ← a x + Σ c · matrix.
@@ -206,7 +206,7 @@ impl Stepper<'_, '_> {
         // dy/dr = ε̂ = -σ s, evaluated at x = m y.
         let slope = |y: &Matrix, t: f64, p: Marginal| -> Result<Matrix> {
             let x = self.scaled(y, p.m)?;
-            let Estimate { score, .. } = self.model.estimate(&x, &self.times(&x, t))?;
+            let Estimate { score, .. } = self.model.estimate(&x, &self.times(&x, t)?)?;
             Ok(self.combine(score, -p.sigma, &[]))
         };
         let h = r_next - r_hat;

@@ -3,7 +3,7 @@
 
 use super::{Model, Observer, Options};
 use crate::engine::Factor::{All, Rows};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, per_row, try_vec};
 use crate::tensor::Matrix;
 
 /// Dormand and Prince (1980): nodes, stage weights, and the difference of the fifth- and fourth-order weights.
@@ -26,6 +26,8 @@ const ORDER: f64 = 5.0;
 const SAFETY: f64 = 0.9;
 const LEAST_FACTOR: f64 = 0.2;
 const MOST_FACTOR: f64 = 10.0;
+/// Progress is told in thousandths of the interval between two of the caller's nodes.
+const SEGMENT: u64 = 1000;
 /// Attempts after which a run is given up as hopeless.
 const MOST_ROUNDS: u64 = 1_000_000;
 
@@ -43,15 +45,16 @@ pub fn run(
     let denoise = nodes[done_at].is_nan();
     done_at -= usize::from(denoise);
     let mut round = 0;
-    for segment in nodes[..=done_at].windows(2) {
+    for (done, segment) in (0..).zip(nodes[..=done_at].windows(2)) {
         let (start, end) = (segment[0], segment[1]);
-        let mut t = vec![start; batch];
+        let mut t = try_vec(batch, start, "one time per sample")?;
         let mut slope = model.slope(&x, &t)?;
         let mut h = first_steps(model, options, &x, &slope, start, end)?;
-        let mut active: Vec<usize> = (0..batch).collect();
+        let mut active = per_row(batch, |i| i)?;
         while !active.is_empty() {
             let furthest = active.iter().map(|&i| t[i]).fold(end, f64::max);
-            model.exec.report(((start - furthest) / (start - end) * 1000.0) as u64, 1000)?;
+            let part = ((start - furthest) / (start - end) * SEGMENT as f64) as u64;
+            model.exec.report(done * SEGMENT + part, done_at as u64 * SEGMENT)?;
             let attempt = Attempt::new(model, &x, &slope, &t, &h, &active)?;
             let norms = engine.error_norms(&attempt.error, &attempt.from, &attempt.to, options.rtol, options.atol);
             let mut accepted = Vec::new();
@@ -89,12 +92,12 @@ pub fn run(
         }
     }
     if denoise {
-        x = model.denoised(&x, &vec![nodes[done_at]; batch])?;
+        x = model.denoised(&x, &try_vec(batch, nodes[done_at], "one time per sample")?)?;
         if let Some(observe) = observer.as_mut() {
             observe(round + 1, 0.0, &x)?;
         }
     }
-    model.exec.report(1000, 1000)?;
+    model.exec.report(done_at as u64 * SEGMENT, done_at as u64 * SEGMENT)?;
     Ok(x)
 }
 
@@ -113,13 +116,14 @@ impl Attempt {
     fn new(model: &Model<'_, '_>, x: &Matrix, slope: &Matrix, t: &[f64], h: &[f64], active: &[usize]) -> Result<Self> {
         let engine = model.score.engine();
         let from = engine.gather(x, active)?;
-        let h: Vec<f64> = active.iter().map(|&i| h[i]).collect();
-        let at = |c: f64| -> Vec<f64> { active.iter().zip(&h).map(|(&i, h)| t[i] + c * h).collect() };
+        let h = per_row(active.len(), |row| h[active[row]])?;
+        let at = |c: f64| per_row(active.len(), |row| t[active[row]] + c * h[row]);
         let mut stages = vec![engine.gather(slope, active)?];
         // x + h Σ weight · stage
         let advance = |weights: &[f64], stages: &[Matrix], start: Option<&Matrix>| -> Result<Matrix> {
             let mut out = engine.zeros(from.rows(), from.cols())?;
-            let factors: Vec<Vec<f64>> = weights.iter().map(|w| h.iter().map(|h| w * h).collect()).collect();
+            let factors =
+                weights.iter().map(|w| per_row(h.len(), |row| w * h[row])).collect::<Result<Vec<Vec<f64>>>>()?;
             let mut terms: Vec<_> = start.iter().map(|m| (All(1.0), *m)).collect();
             terms.extend(factors.iter().zip(stages).map(|(f, s)| (Rows(f), s)));
             engine.combine(&mut out, None, &terms);
@@ -127,10 +131,10 @@ impl Attempt {
         };
         for s in 1..6 {
             let x = advance(A[s], &stages, Some(&from))?;
-            stages.push(model.slope(&x, &at(C[s]))?);
+            stages.push(model.slope(&x, &at(C[s])?)?);
         }
         let to = advance(&B, &stages, Some(&from))?;
-        let t = at(1.0);
+        let t = at(1.0)?;
         stages.push(model.slope(&to, &t)?);
         let error = advance(&E, &stages, None)?;
         let slope = stages.pop().expect("seven stages");
@@ -154,10 +158,10 @@ fn first_steps(
     let guess: Vec<f64> = (size.iter().zip(&speed))
         .map(|(d0, d1)| if *d0 < 1e-5 || *d1 < 1e-5 { 1e-6 * span } else { 0.01 * d0 / d1 }.min(span))
         .collect();
-    let back: Vec<f64> = guess.iter().map(|h| -h).collect();
+    let back = per_row(guess.len(), |i| -guess[i])?;
     let mut ahead = engine.zeros(x.rows(), x.cols())?;
     engine.combine(&mut ahead, None, &[(All(1.0), x), (Rows(&back), slope)]);
-    let times: Vec<f64> = guess.iter().map(|h| start - h).collect();
+    let times = per_row(guess.len(), |i| start - guess[i])?;
     let mut change = model.slope(&ahead, &times)?;
     engine.combine(&mut change, Some(All(1.0)), &[(All(-1.0), slope)]);
     Ok((norm(&change).iter().zip(&guess).zip(&speed))

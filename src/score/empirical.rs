@@ -12,7 +12,7 @@
 use super::{Evaluation, ScoreModel, Want, marginals};
 use crate::dataset::Dataset;
 use crate::engine::{Factor, Grade, Moments, Query, SharedEngine};
-use crate::error::{Error, Result, try_vec};
+use crate::error::{Error, Result, per_row, try_vec};
 use crate::exec::Exec;
 use crate::process::{Marginal, Process};
 use crate::tensor::Matrix;
@@ -52,8 +52,8 @@ pub struct Empirical {
 /// One query batch in the engine's frame.
 struct Frame {
     marginals: Vec<Marginal>,
-    /// m, kept from 0 so that x/m exists: below this, rows of any size vanish beside x and all weights are equal, as
-    /// they are at m = 0 (the flow at t = 1).
+    /// m, kept from 0 so that x/m exists: below this, rows of less than 1e40 |x| vanish beside x/m and all weights are
+    /// equal, as they are at m = 0 (the flow at t = 1).
     m: Vec<f64>,
     /// x/m.
     x: Matrix,
@@ -99,8 +99,9 @@ impl Empirical {
 
     fn frame(&self, x: &Matrix, t: &[f64]) -> Result<Frame> {
         let marginals = marginals(&self.process, t)?;
-        let m: Vec<f64> = marginals.iter().map(|p| p.m.max(LEAST_M)).collect();
-        let precision: Vec<f64> = m.iter().zip(&marginals).map(|(m, p)| (m / p.sigma).powi(2)).collect();
+        let batch = marginals.len();
+        let m = per_row(batch, |i| marginals[i].m.max(LEAST_M))?;
+        let precision = per_row(batch, |i| (m[i] / marginals[i].sigma).powi(2))?;
         // 1/σ⁴ must not overflow either.
         if let Some(i) = marginals.iter().position(|p| p.sigma < 1e-70) {
             return Err(Error::invalid(format!(
@@ -110,7 +111,7 @@ impl Empirical {
         }
         let engine = self.engine();
         let mut scaled = engine.zeros(x.rows(), x.cols())?;
-        let inverse: Vec<f64> = m.iter().map(|m| 1.0 / m).collect();
+        let inverse = per_row(batch, |i| 1.0 / m[i])?;
         engine.combine(&mut scaled, None, &[(Factor::Rows(&inverse), x)]);
         Ok(Frame { marginals, m, x: scaled, precision })
     }
@@ -127,29 +128,30 @@ impl Empirical {
         }
     }
 
-    fn log_density(&self, log_sum: &[f64], marginals: &[Marginal]) -> Vec<f64> {
+    fn log_density(&self, log_sum: &[f64], marginals: &[Marginal]) -> Result<Vec<f64>> {
         let n = self.subset().map_or(self.dataset.rows().len(), <[u32]>::len) as f64;
         let d = self.dim() as f64;
         let log_volume = |sigma: f64| 0.5 * d * ((2.0 * std::f64::consts::PI).ln() + 2.0 * sigma.ln());
-        log_sum.iter().zip(marginals).map(|(l, p)| l - n.ln() - log_volume(p.sigma)).collect()
+        per_row(log_sum.len(), |i| log_sum[i] - n.ln() - log_volume(marginals[i].sigma))
     }
 
     /// The regularizer's factor f on the unregularized score, and 1 - f, each to its own precision.
-    fn factors(&self, log_sum: &[f64], marginals: &[Marginal]) -> (Vec<f64>, Vec<f64>) {
+    fn factors(&self, log_sum: &[f64], marginals: &[Marginal]) -> Result<(Vec<f64>, Vec<f64>)> {
+        let batch = marginals.len();
         let bayes = |log: &[f64], log_c: f64| {
-            let log: Vec<f64> = log.iter().map(|l| (l - log_c).min(0.0)).collect();
-            (log.iter().map(|l| l.exp()).collect(), log.iter().map(|l| -l.exp_m1()).collect())
+            let log = |i: usize| (log[i] - log_c).min(0.0);
+            Ok((per_row(batch, |i| log(i).exp())?, per_row(batch, |i| -log(i).exp_m1())?))
         };
         match self.regularizer {
-            Regularizer::None => (vec![1.0; marginals.len()], vec![0.0; marginals.len()]),
-            Regularizer::Tikhonov { c } => marginals
-                .iter()
-                .map(|p| {
-                    let v = p.sigma * p.sigma;
-                    (v / (v + c), c / (v + c))
-                })
-                .unzip(),
-            Regularizer::BayesDensity { log_c } => bayes(&self.log_density(log_sum, marginals), log_c),
+            Regularizer::None => Ok((per_row(batch, |_| 1.0)?, per_row(batch, |_| 0.0)?)),
+            Regularizer::Tikhonov { c } => {
+                let of = |i: usize, numerator: fn(f64, f64) -> f64| {
+                    let v = marginals[i].sigma.powi(2);
+                    numerator(v, c) / (v + c)
+                };
+                Ok((per_row(batch, |i| of(i, |v, _| v))?, per_row(batch, |i| of(i, |_, c| c))?))
+            }
+            Regularizer::BayesDensity { log_c } => bayes(&self.log_density(log_sum, marginals)?, log_c),
             Regularizer::BayesWeight { log_c } => bayes(log_sum, log_c),
         }
     }
@@ -203,17 +205,16 @@ impl ScoreModel for Empirical {
             exec,
         )?;
 
-        let (factor, complement) = self.factors(log_sum.as_deref().unwrap_or_default(), marginals);
+        let (factor, complement) = self.factors(log_sum.as_deref().unwrap_or_default(), marginals)?;
         // s = f m (ȳ - x/m) / σ²
-        let to_score: Vec<f64> =
-            (0..batch).map(|i| factor[i] * m[i] / marginals[i].sigma / marginals[i].sigma).collect();
+        let to_score = per_row(batch, |i| factor[i] * m[i] / marginals[i].sigma / marginals[i].sigma)?;
 
         let divergence = match &trace {
             None => None,
             Some(trace) => {
                 let squared_offset = match (&offset, bayes) {
                     (Some(o), true) => engine.dot_rows(o, o),
-                    _ => vec![0.0; batch],
+                    _ => try_vec(batch, 0.0, "outputs")?,
                 };
                 let of = |i: usize| {
                     let (v, p) = (marginals[i].sigma.powi(2), frame.precision[i]);
@@ -222,7 +223,7 @@ impl ScoreModel for Empirical {
                     let gradient = if bayes && factor[i] < 1.0 { p / v * squared_offset[i] } else { 0.0 };
                     factor[i] * (plain + gradient)
                 };
-                Some((0..batch).map(of).collect())
+                Some(per_row(batch, of)?)
             }
         };
         let score = if want.score {
@@ -244,6 +245,9 @@ impl ScoreModel for Empirical {
             }
             engine.combine(mean, Some(Factor::Rows(&factor)), &[(Factor::Rows(&complement), &frame.x)]);
         }
+        if let Some(distance) = distance.as_mut() {
+            distance.iter_mut().zip(m).for_each(|(d, m)| *d *= m);
+        }
         if let Some(nearest) = nearest.as_mut() {
             let first = self.subset().map_or(0, |s| i64::from(s[0]));
             // At m = 0 every row is as near as the first.
@@ -252,11 +256,11 @@ impl ScoreModel for Empirical {
         Ok(Evaluation {
             score,
             denoised: mean,
-            log_density: log_sum.filter(|_| want.log_density).map(|l| self.log_density(&l, marginals)),
+            log_density: log_sum.filter(|_| want.log_density).map(|l| self.log_density(&l, marginals)).transpose()?,
             divergence,
             entropy,
             nearest_index: nearest,
-            nearest_distance: distance.map(|d| d.iter().zip(m).map(|(d, m)| d * m).collect()),
+            nearest_distance: distance,
         })
     }
 
@@ -278,17 +282,17 @@ impl ScoreModel for Empirical {
             },
             exec,
         )?;
-        let (factor, _) = self.factors(log_sum.as_deref().unwrap_or_default(), &frame.marginals);
-        let variance: Vec<f64> = frame.marginals.iter().map(|p| p.sigma * p.sigma).collect();
-        let on_product: Vec<f64> = (0..batch).map(|i| factor[i] * frame.precision[i] / variance[i]).collect();
-        let on_v: Vec<f64> = (0..batch).map(|i| -factor[i] / variance[i]).collect();
+        let (factor, _) = self.factors(log_sum.as_deref().unwrap_or_default(), &frame.marginals)?;
+        let variance = per_row(batch, |i| frame.marginals[i].sigma.powi(2))?;
+        let on_product = per_row(batch, |i| factor[i] * frame.precision[i] / variance[i])?;
+        let on_v = per_row(batch, |i| -factor[i] / variance[i])?;
         engine.combine(&mut product, Some(Factor::Rows(&on_product)), &[(Factor::Rows(&on_v), v)]);
         if let Some(offset) = offset {
             // J (κ s) v = κ (J v + [κ < 1] s (s·v)), s = m offset / σ²
             let along = engine.dot_rows(&offset, v);
-            let on_offset: Vec<f64> = (0..batch)
-                .map(|i| if factor[i] < 1.0 { factor[i] * frame.precision[i] / variance[i] * along[i] } else { 0.0 })
-                .collect();
+            let on_offset = per_row(batch, |i| {
+                if factor[i] < 1.0 { factor[i] * frame.precision[i] / variance[i] * along[i] } else { 0.0 }
+            })?;
             engine.combine(&mut product, Some(Factor::All(1.0)), &[(Factor::Rows(&on_offset), &offset)]);
         }
         Ok(product)

@@ -7,7 +7,7 @@ pub use custom::{Custom, Prediction, Predictor};
 pub use empirical::{Empirical, Regularizer};
 
 use crate::engine::{Grade, SharedEngine};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_collect, try_vec};
 use crate::exec::Exec;
 use crate::process::{Marginal, Process};
 use crate::tensor::Matrix;
@@ -82,7 +82,7 @@ pub fn marginals(process: &Process, t: &[f64]) -> Result<Vec<Marginal>> {
     };
     // One time for the whole batch is the common case.
     match t {
-        [first, rest @ ..] if rest.iter().all(|t| t == first) => Ok(vec![at((0, first))?; t.len()]),
-        _ => t.iter().enumerate().map(at).collect(),
+        [first, rest @ ..] if rest.iter().all(|t| t == first) => try_vec(t.len(), at((0, first))?, "marginals"),
+        _ => try_collect(t.len(), t.iter().enumerate().map(at), "marginals"),
     }
 }

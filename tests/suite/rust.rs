@@ -89,7 +89,7 @@ fn narrow(from: &[f64], mut to: ViewMut<'_>) {
 impl Predictor for Fed {
     fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>) -> Result<(), i32> {
         let mut answer = vec![0.0; x.rows() * x.cols()];
-        status(self.0.eval(&wide(x), &t.to_f64_vec(), &mut answer))?;
+        status(self.0.eval(&wide(x), &t.to_f64_vec().expect("memory"), &mut answer))?;
         narrow(&answer, out);
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Predictor for Fed {
             return None;
         }
         let mut answer = vec![0.0; x.rows() * x.cols()];
-        let done = status(self.0.jvp(&wide(x), &t.to_f64_vec(), &wide(v), &mut answer));
+        let done = status(self.0.jvp(&wide(x), &t.to_f64_vec().expect("memory"), &wide(v), &mut answer));
         narrow(&answer, out);
         Some(done)
     }

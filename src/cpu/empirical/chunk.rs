@@ -7,7 +7,7 @@ use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, pair_sums, row_
 use crate::cpu::vector::{Isa, Vector};
 use crate::engine::Query;
 use crate::error::Result;
-use crate::exec::Cancel;
+use crate::exec::Stop;
 use std::ops::Range;
 
 /// Queries, padded to the plan's stride, in the forms the routes need; empty where no route does.
@@ -93,7 +93,7 @@ pub struct ChunkTask<'a> {
     /// This thread's buffers.
     pub scratch: &'a mut Scratch,
     /// Looked at once per tile.
-    pub cancel: Option<&'a Cancel>,
+    pub stop: &'a Stop<'a>,
 }
 
 impl Kernel for ChunkTask<'_> {
@@ -104,7 +104,7 @@ impl Kernel for ChunkTask<'_> {
         self.running.fill(Running::START);
         self.vectors.fill(0.0);
         let mut from = self.positions.start;
-        while from < self.positions.end && !self.cancel.is_some_and(Cancel::requested) {
+        while from < self.positions.end && !self.stop.now() {
             let positions = from..(from + self.plan.tile).min(self.positions.end);
             from = positions.end;
             // SAFETY: the instruction set is this function's own precondition.
@@ -235,7 +235,7 @@ impl<'a> ChunkTask<'a> {
         let Plan { stride, tile, .. } = *self.plan;
         let (h, route) = (self.h[b], self.routes[b]);
         let own = b * tile..b * tile + positions.len().next_multiple_of(LANES);
-        // Weightless whatever the precision: the weight is 0 and 0 · MAX is 0.
+        // Beyond the tile's rows: farther than any, and weightless below.
         self.scratch.d2[own.clone()][positions.len()..].fill(f64::MAX);
 
         let lowest = lowest(&self.scratch.d2[own.clone()]);
@@ -268,6 +268,10 @@ impl<'a> ChunkTask<'a> {
         let best = run.best;
         // A loop of nothing but exponentials is one that vectorises.
         weights.iter_mut().zip(d2).for_each(|(w, d2)| *w = exp_neg::<S>(h * (d2 - best)));
+        weights[positions.len()..].fill(0.0);
+        if let Some(at) = new_best {
+            weights[at] = 0.0;
+        }
         let (mut rest, mut excess, mut included) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
         for (d2, w) in d2.chunks_exact(LANES).zip(weights.chunks_exact_mut(LANES)) {
             for l in 0..LANES {

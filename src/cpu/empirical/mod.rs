@@ -5,7 +5,8 @@
 //! work is dealt out and the chunks' results are joined. Every sum runs in an order that follows from the data set alone
 //! (see [`Plan`]): tiles within a chunk, then chunks.
 //!
-//! Memory: per thread a decoded tile in up to three forms (1 MiB) and `64 × tile` distances and weights; per wave at most
+//! Memory: per thread a tile of max(400 KiB / 8d, 8) rows in up to three forms (20 bytes a number) and `64 × tile` distances
+//! and weights; per wave at most
 //! [`WAVE_BYTES`] of chunk results, or one query's if that is more (`32 chunks × 2d` numbers, 3d for a JVP). Nothing is of
 //! size batch × N.
 
@@ -18,7 +19,7 @@ use super::pool::{Parts, Pool};
 use super::tile::{Buffer, Plan, pack};
 use super::vector::Portable;
 use crate::engine::{Grade, Moments, Query};
-use crate::error::{Result, try_vec};
+use crate::error::{Result, per_row, try_vec};
 use crate::exec::Exec;
 use chunk::{ChunkTask, Packed, Scratch, needs_double, needs_single};
 use route::{Mean, Route};
@@ -43,11 +44,12 @@ pub fn run(pool: &Pool, isa: InstructionSet, query: &Query<'_>, mut out: Moments
     let len = query.subset.map_or(query.rows.len(), <[u32]>::len);
     let cut = if query.tolerance > 0.0 { (len as f64 / query.tolerance).ln() } else { f64::INFINITY };
     let d = query.rows.dim();
-    let squared_norms: Vec<f64> = (query.x.host().chunks_exact(d))
-        .map(|x| x.iter().zip(query.rows.mean()).map(|(x, m)| (x - m) * (x - m)).sum())
-        .collect();
+    let squared_norms = per_row(query.x.rows(), |i| {
+        let x = &query.x.host()[i * d..(i + 1) * d];
+        x.iter().zip(query.rows.mean()).map(|(x, m)| (x - m) * (x - m)).sum::<f64>()
+    })?;
     let first = |i: usize| Route::first(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut);
-    let mut routed: Vec<Routed> = (0..query.x.rows()).map(|i| (i, first(i))).collect();
+    let mut routed: Vec<Routed> = per_row(query.x.rows(), |i| (i, first(i)))?;
     if routed.is_empty() {
         return exec.report(0, 0);
     }
@@ -105,7 +107,8 @@ fn pass(
     out: &mut Moments<'_>,
     exec: &Exec<'_>,
 ) -> Result<Vec<bool>> {
-    let (ids, routes): (Vec<usize>, Vec<Route>) = routed.iter().copied().unzip();
+    let ids = per_row(routed.len(), |i| routed[i].0)?;
+    let routes = per_row(routed.len(), |i| routed[i].1)?;
     let d = query.rows.dim();
     let plan = Plan::new(query.subset.map_or(query.rows.len(), <[u32]>::len), d);
     let chunks = plan.chunks();
@@ -124,7 +127,7 @@ fn pass(
     );
     let mut running = try_vec(wave * chunks, Running::START, "chunk results")?;
     let mut vectors = try_vec(wave * chunks * width, 0.0, "chunk results")?;
-    let mut redo = vec![false; ids.len()];
+    let mut redo = try_vec(ids.len(), false, "one value per sample")?;
 
     for (w, wave_ids) in ids.chunks(wave).enumerate() {
         exec.report((w * wave) as u64, ids.len() as u64)?;
@@ -133,7 +136,7 @@ fn pass(
         let h: Vec<f64> = wave_ids.iter().map(|&i| 0.5 * query.precision[i]).collect();
         let (running_parts, vector_parts) = (Parts::new(&mut running), Parts::new(&mut vectors));
         let groups = wave_ids.len().div_ceil(group);
-        let cancel = exec.cancel;
+        let stop = exec.stop();
         // A pair costs about a nanosecond per number and as much as 16 numbers for its weight.
         let work = wave_ids.len() * plan.len * (plan.stride + 16);
         pool.run(groups * chunks, work, |task| {
@@ -162,11 +165,11 @@ fn pass(
                 running,
                 vectors,
                 scratch: &mut spare,
-                cancel,
+                stop: &stop,
             });
             scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(spare);
         })?;
-        exec.check()?;
+        stop.check()?;
 
         let redo = Parts::new(&mut redo);
         let results = Results::new(out, d);

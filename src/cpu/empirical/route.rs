@@ -1,14 +1,15 @@
-//! How a query is answered: which arithmetic gives its distances, which its weighted mean, and when that is good enough.
+//! How a query is answered: which arithmetic gives its distances, which its weighted mean, and when that is good
+//! enough.
 //!
-//! Rounding. Let u be the unit roundoff of the arithmetic, x̃ and ỹ the query and a row less the mean of the data, R the
-//! largest |ỹ|, and h half the precision. A product x̃·ỹ is off by at most `DEPTH u |x̃| R` (worst case: DEPTH roundings
-//! deep). In practice the roundings of a register's partial sums are independent and at most u |x̃||ỹ| / lanes each: with
-//! n = d / lanes of them per lane the standard deviation is √(n / 3 lanes) u |x̃||ỹ|, which at d = 784 is 1, 2 and 4 times
-//! u |x̃||ỹ| for 16, 8 and 4 lanes, and far less when x̃ is mostly noise and partial sums stay small (measured on 60000
-//! images at σ = 10: 1e-7 nats where `PRACTICE` allows 1e-4). The worst case decides which rows are measured again exactly
-//! to find the nearest; the practical bound decides whether ℓ = -h |x - y|² may be used as it is. The rows' errors e_n are
-//! independent too, so Σ w_n e_n (y_n - ȳ) is about e times the spread of the rows, their root mean square |ỹ|, by which
-//! the practical bound also takes |ỹ|.
+//! Rounding. Let u be the unit roundoff of the arithmetic, x̃ and ỹ the query and a row less the mean of the data, R
+//! the largest |ỹ|, and h half the precision. A product x̃·ỹ is off by at most `DEPTH u |x̃| R` (worst case: DEPTH
+//! roundings deep). In practice the roundings of a register's partial sums are independent and at most u |x̃||ỹ| /
+//! lanes each: with n = d / lanes of them per lane the standard deviation is √(n / 3 lanes) u |x̃||ỹ|, which at d = 784
+//! is 1, 2 and 4 times u |x̃||ỹ| for 16, 8 and 4 lanes, and far less when x̃ is mostly noise and partial sums stay
+//! small (measured on 60000 images at σ = 10: 1e-7 nats where `PRACTICE` allows 1e-4). The worst case decides which
+//! rows are measured again exactly to find the nearest; the practical bound decides whether ℓ = -h |x - y|² may be used
+//! as it is. The rows' errors e_n are independent too, so Σ w_n e_n (y_n - ȳ) is about e times the spread of the rows,
+//! their root mean square |ỹ|, by which the practical bound also takes |ỹ|.
 
 use crate::engine::{Grade, Query};
 
@@ -55,26 +56,29 @@ pub struct Route {
 /// Unit roundoffs.
 const U32: f64 = 6.0e-8;
 const U64: f64 = 1.1e-16;
-/// Roundings in practice and in the worst case: a block of at most 1024 numbers over at least 4 lanes, their sum, and the
-/// two inputs.
+/// Roundings in practice and in the worst case: a block of at most 1024 numbers over at least 4 lanes, their sum, and
+/// the two inputs.
 const PRACTICE: f64 = 2.0;
 const DEPTH: f64 = 1024.0 / 4.0 + 8.0;
 
-/// Relative errors allowed in ȳ - x by the mean's arithmetic and by float32 distances, of which the score is a multiple. Single precision callers are promised 1e-5, double
-/// precision ones 1e-9.
+/// Relative errors allowed in ȳ - x by the mean's arithmetic and by float32 distances, of which the score is a
+/// multiple. Single precision callers are promised 1e-5, double precision ones 1e-9.
 const MEAN_SINGLE: f64 = 1e-6;
 const MEAN_DOUBLE: f64 = 1e-11;
 const WEIGHTS_SINGLE: f64 = 8e-6;
+const WEIGHTS_DOUBLE: f64 = 1e-10;
+/// exp(-ℓ) is 0 in float64 beyond this: what is skipped there is skipped by no choice.
+const NO_WEIGHT: f64 = 746.0;
 /// Errors allowed in ℓ (nats): by float32 products, by float64 products for either kind of caller.
 const LOGIT_BY_SINGLE: f64 = 1e-4;
 const LOGIT_SINGLE: f64 = 1e-7;
+const LOGIT_DOUBLE: f64 = 1e-11;
 /// Squared distance from the best row, as a share of R², within which few rows are expected.
 const FEW: f64 = 0.05;
-const LOGIT_DOUBLE: f64 = 1e-11;
 
 impl Route {
-    /// The cheapest route for a query with `distance` |x̃| from the mean of the data, as far as can be known beforehand:
-    /// |ȳ - x| is guessed to be √(d / precision), as it is for a noised training row.
+    /// The cheapest route for a query with `distance` |x̃| from the mean of the data, as far as can be known
+    /// beforehand: |ȳ - x| is guessed to be √(d / precision), as it is for a noised training row.
     pub fn first(query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {
         let guess = (query.rows.dim() as f64 / precision).sqrt();
         let level = if query.grade == Grade::Single { 0 } else { 2 };
@@ -115,7 +119,8 @@ impl Route {
         let doubt = |u: f64| 2.0 * (at_worst(u) + squares);
         // At small σ few rows lie within `cut` of the best: float32 finds them, and each is measured again. The share of
         // R² that counts as few is a guess about the data, on which speed depends but no bound.
-        let few = fits_single && doubt(U32) + cut / h <= FEW * radius * radius;
+        let margin = cut.min(NO_WEIGHT) / h;
+        let few = fits_single && doubt(U32) + margin <= FEW * radius * radius;
         let allowed = if query.grade == Grade::Single { LOGIT_SINGLE } else { LOGIT_DOUBLE };
         let (distances, doubt, remeasure) = if small {
             (Distances::Exact, 0.0, 0.0)
@@ -123,8 +128,8 @@ impl Route {
             // What float32 products may do to ℓ is part of `least_offset` below.
             (Distances::Single, doubt(U32), doubt(U32))
         } else if few {
-            (Distances::Single, doubt(U32), doubt(U32) + cut / h)
-        } else if h * in_practice(U64) <= allowed {
+            (Distances::Single, doubt(U32), doubt(U32) + margin)
+        } else if level < 3 && h * in_practice(U64) <= allowed {
             (Distances::Double, doubt(U64), doubt(U64))
         } else {
             (Distances::Exact, 0.0, 0.0)
@@ -135,10 +140,15 @@ impl Route {
             2 => (Mean::Double, U64 / MEAN_DOUBLE * radius),
             _ => (Mean::Local, 0.0),
         };
-        let by_single = h * in_practice(U32);
-        let least_offset = match level {
-            0 if wanted && by_single <= LOGIT_BY_SINGLE => least_offset.max(spread * by_single / WEIGHTS_SINGLE),
-            0 => f64::INFINITY,
+        // What errors in ℓ do to ȳ - x.
+        let by_weights = |u: f64, allowed: f64| spread * h * in_practice(u) / allowed;
+        let least_offset = match (level, distances) {
+            (0, _) if wanted && h * in_practice(U32) <= LOGIT_BY_SINGLE => {
+                least_offset.max(by_weights(U32, WEIGHTS_SINGLE))
+            }
+            (0, _) => f64::INFINITY,
+            (1, Distances::Double) => least_offset.max(by_weights(U64, WEIGHTS_SINGLE)),
+            (2, Distances::Double) if wanted => least_offset.max(by_weights(U64, WEIGHTS_DOUBLE)),
             _ => least_offset,
         };
         Self { distances, mean, doubt, remeasure, least_offset, level }
