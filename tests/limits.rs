@@ -178,8 +178,14 @@ fn a_result_beyond_f32_is_an_error_and_not_infinity() {
         let mut outputs: score::mnemo_score_outputs = std::mem::zeroed();
         score::mnemo_score_outputs_init(&raw mut outputs, size_of::<score::mnemo_score_outputs>());
         outputs.score = &raw mut to;
-        let got = score::mnemo_score_eval(s, &raw const x, &raw const t, &raw const outputs, null(), null_mut());
-        assert_eq!(got, status::MNEMO_E_INVALID);
+        let eval = |outputs: &score::mnemo_score_outputs| {
+            score::mnemo_score_eval(s, &raw const x, &raw const t, outputs, null(), null_mut())
+        };
+        assert_eq!(eval(&outputs), status::MNEMO_E_INVALID);
+        // The same for a vector: the log density is about -1e50.
+        let mut column = view(out.as_mut_ptr().cast(), 1, 1, tensor::MNEMO_F32);
+        (outputs.score, outputs.log_density) = (null_mut(), &raw mut column);
+        assert_eq!(eval(&outputs), status::MNEMO_E_INVALID);
         assert_eq!(out, [7.0, 7.0]);
         score::mnemo_score_release(s);
         release();

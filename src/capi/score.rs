@@ -5,7 +5,7 @@ use super::dataset::mnemo_dataset;
 use super::exec::{mnemo_exec, with_exec};
 use super::process::mnemo_process;
 use super::status::mnemo_error;
-use super::tensor::{check_range, input, lend, mnemo_tensor, output, real_matrix, times};
+use super::tensor::{check_column_range, check_range, input, lend, mnemo_tensor, output, real_matrix, times};
 use super::{Sized32, count, flag, guard, hand_over, initialise, place, read_sized, required, reserved, take_back};
 use crate::engine::Grade;
 use crate::error::{Error, Result};
@@ -356,7 +356,8 @@ pub(super) fn grade(dtype: Dtype) -> Grade {
 /// equal terms, of which float64 keeps 1e-16. Memory beyond the outputs: about three times x in float64 and a bounded
 /// work space; never batch * N.
 ///
-/// Threads: any. Errors: MNEMO_E_INVALID (NaN or Inf in x; t outside the process or where sigma = 0), MNEMO_E_SHAPE,
+/// Threads: any. Errors: MNEMO_E_INVALID (NaN or Inf in x; t outside the process or where sigma = 0; a result that an F32
+/// output cannot hold), MNEMO_E_SHAPE,
 /// MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output
 /// that this score does not have). On failure the outputs are untouched.
 #[unsafe(no_mangle)]
@@ -407,12 +408,17 @@ pub unsafe extern "C" fn mnemo_score_eval(
                     check_range(name, &**engine, from, to)?;
                 }
             }
+            let columns = [e.log_density, e.divergence, e.entropy, e.nearest_distance];
+            for (to, from) in out[2..].iter().zip(&columns) {
+                if let (Some(to), Some(from)) = (to, from) {
+                    check_column_range("outputs", from, to)?;
+                }
+            }
             for (to, from) in out[..2].iter_mut().zip([e.score, e.denoised]) {
                 if let (Some(to), Some(from)) = (to, from) {
                     engine.store(&from, to);
                 }
             }
-            let columns = [e.log_density, e.divergence, e.entropy, e.nearest_distance];
             for (to, from) in out[2..].iter_mut().zip(columns) {
                 if let (Some(to), Some(from)) = (to, from) {
                     to.set_column(&from);

@@ -187,10 +187,21 @@ pub(super) fn check_range(
     from: &crate::tensor::Matrix,
     to: &ViewMut<'_>,
 ) -> Result<()> {
-    let beyond = match to.view().dtype() {
-        Dtype::F32 => engine.first_beyond(from, f64::from(f32::MAX)),
-        _ => None,
-    };
+    match to.view().dtype() {
+        Dtype::F32 => within_f32(name, engine.first_beyond(from, f64::from(f32::MAX))),
+        _ => Ok(()),
+    }
+}
+
+/// The same for a vector. An infinite value is a result like any other.
+pub(super) fn check_column_range(name: &str, from: &[f64], to: &ViewMut<'_>) -> Result<()> {
+    match to.view().dtype() {
+        Dtype::F32 => within_f32(name, from.iter().position(|v| v.is_finite() && v.abs() > f64::from(f32::MAX))),
+        _ => Ok(()),
+    }
+}
+
+fn within_f32(name: &str, beyond: Option<usize>) -> Result<()> {
     match beyond {
         Some(row) => {
             Err(Error::invalid(format!("{name}: row {row} of the result is beyond the range of F32; use F64")))
