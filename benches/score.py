@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 RUNS = 7
-# OpenBLAS's idle threads spin for some 50 ms after a product; the next measurement should not pay for it.
+# OpenBLAS's threads go on spinning for a while after a product; the next measurement should not pay for it.
 PAUSE = 0.15
 
 

@@ -912,10 +912,9 @@ int32_t mnemo_score_custom(const mnemo_context *context,
  * equal terms, of which float64 keeps 1e-16. Memory beyond the outputs: about three times x in float64 and a bounded
  * work space; never batch * N.
  *
- * Threads: any. Errors: MNEMO_E_INVALID (NaN or Inf in x; t outside the process or where sigma = 0; a result that an F32
- * output cannot hold), MNEMO_E_SHAPE,
- * MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output
- * that this score does not have). On failure the outputs are untouched.
+ * Threads: any. Errors: MNEMO_E_INVALID (NaN or Inf in x; t outside the process or where sigma = 0; a result that an
+ * F32 output cannot hold), MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED,
+ * MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output that this score does not have). On failure the outputs are untouched.
  */
 int32_t mnemo_score_eval(const mnemo_score *score,
                          const mnemo_tensor *x,

@@ -55,7 +55,7 @@ fn stopped() -> Error {
 /// A progress callback: (done, total) → whether to go on.
 pub type Progress<'a> = dyn FnMut(u64, u64) -> bool + 'a;
 
-/// The circumstances of one call. It stays on the thread that entered the library; workers see only [`Exec::cancel`].
+/// The circumstances of one call. It stays on the thread that entered the library; workers see only its [`Stop`].
 #[derive(Default)]
 pub struct Exec<'a> {
     /// The seed of every random number drawn in the call.

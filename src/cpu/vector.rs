@@ -1,8 +1,8 @@
 //! The seam between kernels and instruction sets: a kernel is written once over [`Isa`] and compiled for each.
 //!
 //! Every method is unsafe for one reason: it must be inlined into a function that was compiled for, and is running on, a
-//! processor with the instruction set. `cpu::dispatch` is the only place that decides so.
-#![allow(clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks)]
+//! processor with the instruction set. `InstructionSet::run` is the only place that decides so.
+#![allow(clippy::missing_safety_doc)]
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -56,6 +56,7 @@ macro_rules! portable {
             }
             #[inline(always)]
             unsafe fn load(p: *const $t) -> Self {
+                // SAFETY: see the module.
                 unsafe { p.cast::<Self>().read_unaligned() }
             }
             #[inline(always)]
@@ -81,6 +82,7 @@ macro_rules! portable {
             #[inline(always)]
             unsafe fn add_to(self, p: *mut f64) {
                 for i in 0..$lanes {
+                    // SAFETY: see the module.
                     unsafe { *p.add(i) += f64::from(self[i]) };
                 }
             }
@@ -124,26 +126,32 @@ mod x86 {
                 const REGISTERS: usize = $registers;
                 #[inline(always)]
                 unsafe fn splat(e: $t) -> Self {
+                    // SAFETY: see the module.
                     unsafe { $set1(e) }
                 }
                 #[inline(always)]
                 unsafe fn load(p: *const $t) -> Self {
+                    // SAFETY: see the module.
                     unsafe { $load(p) }
                 }
                 #[inline(always)]
                 unsafe fn sub(self, other: Self) -> Self {
+                    // SAFETY: see the module.
                     unsafe { $sub(self, other) }
                 }
                 #[inline(always)]
                 unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+                    // SAFETY: see the module.
                     unsafe { $fma(self, b, c) }
                 }
                 #[inline(always)]
                 unsafe fn sum(self) -> $t {
+                    // SAFETY: see the module.
                     unsafe { $sum(self) }
                 }
                 #[inline(always)]
                 unsafe fn add_to(self, p: *mut f64) {
+                    // SAFETY: see the module.
                     unsafe { $add(self, p) }
                 }
                 #[inline(always)]
@@ -157,6 +165,7 @@ mod x86 {
 
     #[inline(always)]
     unsafe fn sum_pd256(v: __m256d) -> f64 {
+        // SAFETY: see the module.
         unsafe {
             let pair = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
             _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)))
@@ -164,6 +173,7 @@ mod x86 {
     }
     #[inline(always)]
     unsafe fn sum_ps256(v: __m256) -> f32 {
+        // SAFETY: see the module.
         unsafe {
             let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -172,10 +182,12 @@ mod x86 {
     }
     #[inline(always)]
     unsafe fn add_pd256(v: __m256d, p: *mut f64) {
+        // SAFETY: see the module.
         unsafe { _mm256_storeu_pd(p, _mm256_add_pd(_mm256_loadu_pd(p), v)) }
     }
     #[inline(always)]
     unsafe fn add_ps256(v: __m256, p: *mut f64) {
+        // SAFETY: see the module.
         unsafe {
             add_pd256(_mm256_cvtps_pd(_mm256_castps256_ps128(v)), p);
             add_pd256(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)), p.add(4));
@@ -195,18 +207,22 @@ mod x86 {
 
     #[inline(always)]
     unsafe fn sum_pd512(v: __m512d) -> f64 {
+        // SAFETY: see the module.
         unsafe { sum_pd256(_mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1))) }
     }
     #[inline(always)]
     unsafe fn sum_ps512(v: __m512) -> f32 {
+        // SAFETY: see the module.
         unsafe { sum_ps256(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1))) }
     }
     #[inline(always)]
     unsafe fn add_pd512(v: __m512d, p: *mut f64) {
+        // SAFETY: see the module.
         unsafe { _mm512_storeu_pd(p, _mm512_add_pd(_mm512_loadu_pd(p), v)) }
     }
     #[inline(always)]
     unsafe fn add_ps512(v: __m512, p: *mut f64) {
+        // SAFETY: see the module.
         unsafe {
             add_pd512(_mm512_cvtps_pd(_mm512_castps512_ps256(v)), p);
             add_pd512(_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)), p.add(8));

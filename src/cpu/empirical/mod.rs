@@ -5,10 +5,9 @@
 //! work is dealt out and the chunks' results are joined. Every sum runs in an order that follows from the data set alone
 //! (see [`Plan`]): tiles within a chunk, then chunks.
 //!
-//! Memory: per thread a tile of max(400 KiB / 8d, 8) rows in up to three forms (20 bytes a number) and `64 × tile` distances
-//! and weights; per wave at most
-//! [`WAVE_BYTES`] of chunk results, or one query's if that is more (`32 chunks × 2d` numbers, 3d for a JVP). Nothing is of
-//! size batch × N.
+//! Memory: per thread a tile of max(400 KiB / 8d, 8) rows in up to three forms (20 bytes a number) and `64 × tile`
+//! distances and weights; per wave at most [`WAVE_BYTES`] of chunk results, or one query's if that is more (`32 chunks ×
+//! 2d` numbers, 3d for a JVP). Nothing is of size batch × N.
 
 mod chunk;
 mod route;

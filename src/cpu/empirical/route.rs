@@ -6,7 +6,7 @@
 //! roundings deep). In practice the roundings of a register's partial sums are independent and at most u |x̃||ỹ| /
 //! lanes each: with n = d / lanes of them per lane the standard deviation is √(n / 3 lanes) u |x̃||ỹ|, which at d = 784
 //! is 1, 2 and 4 times u |x̃||ỹ| for 16, 8 and 4 lanes, and far less when x̃ is mostly noise and partial sums stay
-//! small (measured on 60000 images at σ = 10: 1e-7 nats where `PRACTICE` allows 1e-4). The worst case decides which
+//! small (measured on 60000 images at σ = 10: ℓ off by 2e-7 nats where `PRACTICE` says 5e-6). The worst case decides which
 //! rows are measured again exactly to find the nearest; the practical bound decides whether ℓ = -h |x - y|² may be used
 //! as it is. The rows' errors e_n are independent too, so Σ w_n e_n (y_n - ȳ) is about e times the spread of the rows,
 //! their root mean square |ỹ|, by which the practical bound also takes |ỹ|.
