@@ -38,6 +38,15 @@ fn matrix(values: &[f64], d: usize) -> Matrix {
     Matrix::from_host(values.to_vec(), values.len() / d, d)
 }
 
+/// Raises a flag when it goes out of scope.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_request_that_is_reset_at_once_never_passes_for_success() {
     const D: usize = 128;
@@ -56,6 +65,8 @@ fn a_request_that_is_reset_at_once_never_passes_for_success() {
                 cancel.reset();
             }
         });
+        // Also when an assertion fails: the scope waits for its thread.
+        let _at_the_end = Raise(&done);
         let mut cancelled = 0;
         for _ in 0..60 {
             match eval(&Exec { cancel: Some(&cancel), ..Exec::default() }) {
@@ -64,7 +75,6 @@ fn a_request_that_is_reset_at_once_never_passes_for_success() {
                 Err(e) => panic!("{e}"),
             }
         }
-        done.store(true, Ordering::Relaxed);
         assert!(cancelled > 0, "no call was caught in the act");
     });
 }
