@@ -128,7 +128,7 @@ extern "C" {
 /**
  * The ABI's minor version: goes up when something is added.
  */
-#define MNEMO_ABI_MINOR 1
+#define MNEMO_ABI_MINOR 2
 
 /**
  * What went wrong in one call, in memory of the caller's own; 512 bytes, no initialisation needed. A call that is
@@ -272,6 +272,13 @@ typedef struct mnemo_tensor {
   uint32_t reserved;
 } mnemo_tensor;
 
+/**
+ * The mnemo_tensor of a contiguous matrix in the host's memory, for C: a compound literal, so that its address may be
+ * passed to a call as it is: `mnemo_score_eval(score, &MNEMO_CPU_TENSOR(x, n, d, MNEMO_F32), …)`.
+ */
+#define MNEMO_CPU_TENSOR(data, rows, cols, dtype) \
+  ((mnemo_tensor){(void *)(data), (rows), (cols), 0, (dtype), MNEMO_CPU, 0, 0})
+
 /* ====================================================================================================================
  * One call: stream, seed, cancel, progress
  * ==================================================================================================================== */
@@ -366,6 +373,26 @@ void mnemo_cancel_release(mnemo_cancel *cancel);
  * ==================================================================================================================== */
 
 /**
+ * Instruction set: the best that this processor has.
+ */
+#define MNEMO_ISA_BEST 0
+
+/**
+ * Instruction set: none beyond what every processor of the architecture has.
+ */
+#define MNEMO_ISA_PORTABLE 1
+
+/**
+ * Instruction set: x86-64 with AVX2 and FMA.
+ */
+#define MNEMO_ISA_AVX2 2
+
+/**
+ * Instruction set: x86-64 with AVX-512 F, DQ and VL.
+ */
+#define MNEMO_ISA_AVX512 3
+
+/**
  * A machine to compute on, with its own threads. Objects made from a context keep what they need of it: it may be
  * released before they are.
  */
@@ -400,6 +427,15 @@ typedef struct mnemo_context_options {
    * Folder for compiled CUDA kernels, UTF-8, copied; NULL (initially) means the user's cache folder.
    */
   const char *kernel_cache_dir;
+  /**
+   * MNEMO_ISA_…, the kernels of a CPU context; initially MNEMO_ISA_BEST. Results on two machines have the same bits
+   * if they use the same one: a set that both have, or MNEMO_ISA_PORTABLE, which is several times slower.
+   */
+  uint32_t instruction_set;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
 } mnemo_context_options;
 
 /**
@@ -415,7 +451,7 @@ void mnemo_context_options_init(mnemo_context_options *options, size_t size);
  * After a fork the child may go on using its parent's CPU contexts: each process starts threads of its own.
  *
  * Threads: any; one context may be used by many threads at once. Errors: MNEMO_E_INVALID, MNEMO_E_UNSUPPORTED,
- * MNEMO_E_DEVICE if the device or its driver is not there.
+ * MNEMO_E_DEVICE if the device or its driver is not there, or the processor does not have the instruction set.
  */
 int32_t mnemo_context_create(const mnemo_context_options *options, mnemo_context **out, mnemo_error *err);
 
@@ -605,6 +641,14 @@ struct mnemo_dataset_info {
    * Number of distinct labels; 0 if there are none.
    */
   int64_t labels;
+  /**
+   * The smallest value, after scale and shift.
+   */
+  double min;
+  /**
+   * The largest value. 8-bit images in their own range: open, read min and max, open again scaled by them.
+   */
+  double max;
 };
 
 /**

@@ -70,11 +70,6 @@ static double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static mnemo_tensor matrix(void *data, int64_t rows, int64_t cols, uint32_t dtype)
-{
-    return (mnemo_tensor){.data = data, .rows = rows, .cols = cols, .dtype = dtype, .device_type = MNEMO_CPU};
-}
-
 /* ---- One call: cancel and progress ---- */
 
 static void interrupt(int signal_number)
@@ -109,7 +104,6 @@ static mnemo_exec call_options(const char *what, uint64_t seed)
 struct data {
     mnemo_dataset *rows;
     struct mnemo_dataset_info info;
-    double low, high; /* range of the values */
 };
 
 /* Rows first, first + step, …: `count` of them, in float64, to be freed. */
@@ -119,8 +113,8 @@ static double *gather(const struct data *data, int64_t first, int64_t step, int6
     double *values = allocate(count * data->info.dim, sizeof *values);
     for (int64_t i = 0; i < count; i++) index[i] = first + i * step;
 
-    const mnemo_tensor which = matrix(index, count, 1, MNEMO_I64);
-    mnemo_tensor out = matrix(values, count, data->info.dim, MNEMO_F64);
+    const mnemo_tensor which = MNEMO_CPU_TENSOR(index, count, 1, MNEMO_I64);
+    mnemo_tensor out = MNEMO_CPU_TENSOR(values, count, data->info.dim, MNEMO_F64);
     check(mnemo_dataset_gather(data->rows, &which, &out, &error));
     free(index);
     return values;
@@ -130,31 +124,21 @@ static double *gather(const struct data *data, int64_t first, int64_t step, int6
  * largest value, as not all go up to 255; other data are taken as they are. */
 static struct data open_data(const mnemo_context *context, const char *path)
 {
-    struct data data = {NULL, {0}, INFINITY, -INFINITY};
+    struct data data = {NULL, {0}};
     mnemo_dataset_info_init(&data.info, sizeof data.info);
     check(mnemo_dataset_open(context, path, NULL, &data.rows, &error));
     check(mnemo_dataset_info(data.rows, &data.info, &error));
 
-    for (int64_t first = 0; first < data.info.rows; first += BLOCK) {
-        const int64_t left = data.info.rows - first, count = left < BLOCK ? left : BLOCK;
-        double *values = gather(&data, first, 1, count);
-        for (int64_t i = 0; i < count * data.info.dim; i++) {
-            data.low = fmin(data.low, values[i]);
-            data.high = fmax(data.high, values[i]);
-        }
-        free(values);
-    }
     if (data.info.dtype != MNEMO_U8) return data;
-    if (data.high == 0) fail(path, "all values are 0");
+    if (data.info.max == 0) fail(path, "all values are 0");
 
     mnemo_dataset_options options;
     mnemo_dataset_options_init(&options, sizeof options);
-    options.scale = 2 / data.high;
+    options.scale = 2 / data.info.max;
     options.shift = -1;
     mnemo_dataset_release(data.rows);
     check(mnemo_dataset_open(context, path, &options, &data.rows, &error));
-    data.low = options.scale * data.low + options.shift;
-    data.high = 1;
+    check(mnemo_dataset_info(data.rows, &data.info, &error));
     return data;
 }
 
@@ -172,8 +156,8 @@ static double neighbour_distance(const struct data *data)
     double *rows = gather(data, 0, data->info.rows / count, count);
     double *distances = allocate(2 * count, sizeof *distances);
 
-    const mnemo_tensor queries = matrix(rows, count, data->info.dim, MNEMO_F64);
-    mnemo_tensor distance = matrix(distances, count, 2, MNEMO_F64);
+    const mnemo_tensor queries = MNEMO_CPU_TENSOR(rows, count, data->info.dim, MNEMO_F64);
+    mnemo_tensor distance = MNEMO_CPU_TENSOR(distances, count, 2, MNEMO_F64);
     const mnemo_exec exec = call_options("neighbours", 0);
     check(mnemo_nearest(data->rows, &queries, MNEMO_METRIC_L2, 2, &distance, NULL, &exec, &error));
     clear_progress();
@@ -223,7 +207,7 @@ static void run_setting(const struct audit *audit, const struct setting *setting
     sampler.from_prior = 1;
     sampler.denoise_last = 1;
     float *values = allocate(samples * dim, sizeof *values);
-    mnemo_tensor x = matrix(values, samples, dim, MNEMO_F32);
+    mnemo_tensor x = MNEMO_CPU_TENSOR(values, samples, dim, MNEMO_F32);
     const double start = seconds();
     check(mnemo_sample(score, &sampler, &x, &exec, &error));
     const double milliseconds = 1e3 * (seconds() - start) / (double)samples;
@@ -237,8 +221,8 @@ static void run_setting(const struct audit *audit, const struct setting *setting
 
     if (audit->picture != NULL) {
         int64_t nearest[COLUMNS];
-        mnemo_tensor index = matrix(nearest, audit->picture->columns, 1, MNEMO_I64);
-        mnemo_tensor shown = matrix(values, audit->picture->columns, dim, MNEMO_F32);
+        mnemo_tensor index = MNEMO_CPU_TENSOR(nearest, audit->picture->columns, 1, MNEMO_I64);
+        mnemo_tensor shown = MNEMO_CPU_TENSOR(values, audit->picture->columns, dim, MNEMO_F32);
         check(mnemo_nearest(audit->data->rows, &shown, MNEMO_METRIC_L2, 1, NULL, &index, &exec, &error));
         picture_add_row(audit->picture, values);
         check(mnemo_dataset_gather(audit->data->rows, &index, &shown, &error));
@@ -327,16 +311,16 @@ int main(int argc, char **argv)
     if (width == 0 && side * side == data.info.dim) width = side;
     if (width > 0 && data.info.dim % width == 0) {
         if (picture_create(&picture, width, data.info.dim / width, columns, count) != 0) fail("memory", "not enough");
-        picture.black = data.low;
-        picture.white = data.high;
+        picture.black = data.info.min;
+        picture.white = data.info.max;
         audit.picture = &picture;
     }
 
     if (audit.csv) {
         printf("regularizer,strength,copied,distance,relative,ms_per_sample\n");
     } else {
-        printf("%lld rows of %lld values in [%g, %g]\n", (long long)data.info.rows, (long long)data.info.dim, data.low,
-               data.high);
+        printf("%lld rows of %lld values in [%g, %g]\n", (long long)data.info.rows, (long long)data.info.dim, data.info.min,
+               data.info.max);
         printf("neighbours are %.4g apart (median), a copy is within %.4g\n\n", audit.neighbour, audit.threshold);
         printf("%-16s %10s %8s %10s %10s %10s\n", "regularizer", "strength", "copied", "distance", "relative",
                "ms/sample");

@@ -1,16 +1,25 @@
 //! Contexts: where computing happens.
 
 use super::{
-    Sized32, guard, hand_over, initialise, place, read_sized, required,
+    Sized32, guard, hand_over, initialise, place, read_sized, required, reserved,
     status::mnemo_error,
     string, take_back,
     tensor::{MNEMO_CPU, MNEMO_CUDA},
 };
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, InstructionSet};
 use crate::engine::SharedEngine;
 use crate::error::Error;
 use std::ffi::c_char;
 use std::sync::Arc;
+
+/// Instruction set: the best that this processor has.
+pub const MNEMO_ISA_BEST: u32 = 0;
+/// Instruction set: none beyond what every processor of the architecture has.
+pub const MNEMO_ISA_PORTABLE: u32 = 1;
+/// Instruction set: x86-64 with AVX2 and FMA.
+pub const MNEMO_ISA_AVX2: u32 = 2;
+/// Instruction set: x86-64 with AVX-512 F, DQ and VL.
+pub const MNEMO_ISA_AVX512: u32 = 3;
 
 /// A machine to compute on, with its own threads. Objects made from a context keep what they need of it: it may be
 /// released before they are.
@@ -35,6 +44,11 @@ pub struct mnemo_context_options {
     pub memory_limit: u64,
     /// Folder for compiled CUDA kernels, UTF-8, copied; NULL (initially) means the user's cache folder.
     pub kernel_cache_dir: *const c_char,
+    /// MNEMO_ISA_…, the kernels of a CPU context; initially MNEMO_ISA_BEST. Results on two machines have the same bits
+    /// if they use the same one: a set that both have, or MNEMO_ISA_PORTABLE, which is several times slower.
+    pub instruction_set: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), size first, no padding, any bytes are valid.
@@ -47,6 +61,8 @@ unsafe impl Sized32 for mnemo_context_options {
             num_threads: 0,
             memory_limit: 0,
             kernel_cache_dir: std::ptr::null(),
+            instruction_set: MNEMO_ISA_BEST,
+            reserved: 0,
         }
     }
 }
@@ -65,7 +81,7 @@ pub unsafe extern "C" fn mnemo_context_options_init(options: *mut mnemo_context_
 /// After a fork the child may go on using its parent's CPU contexts: each process starts threads of its own.
 ///
 /// Threads: any; one context may be used by many threads at once. Errors: MNEMO_E_INVALID, MNEMO_E_UNSUPPORTED,
-/// MNEMO_E_DEVICE if the device or its driver is not there.
+/// MNEMO_E_DEVICE if the device or its driver is not there, or the processor does not have the instruction set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_context_create(
     options: *const mnemo_context_options,
@@ -77,6 +93,7 @@ pub unsafe extern "C" fn mnemo_context_create(
         guard(err, || {
             let out = place(out)?;
             let o = read_sized("options", options)?;
+            reserved("options", o.reserved)?;
             string("kernel_cache_dir", o.kernel_cache_dir)?;
             match o.device_type {
                 MNEMO_CPU => {}
@@ -90,7 +107,15 @@ pub unsafe extern "C" fn mnemo_context_create(
                 }
             }
             let limit = (o.memory_limit > 0).then_some(o.memory_limit);
-            hand_over(out, mnemo_context { engine: Arc::new(Cpu::new(o.num_threads as usize, limit)?) });
+            let isa = match o.instruction_set {
+                MNEMO_ISA_BEST => InstructionSet::best(),
+                MNEMO_ISA_PORTABLE => InstructionSet::Portable,
+                MNEMO_ISA_AVX2 => InstructionSet::Avx2,
+                MNEMO_ISA_AVX512 => InstructionSet::Avx512,
+                other => return Err(Error::invalid(format!("instruction_set is {other}; it is MNEMO_ISA_…, 0 to 3"))),
+            };
+            let cpu = Cpu::with_instruction_set(o.num_threads as usize, limit, isa)?;
+            hand_over(out, mnemo_context { engine: Arc::new(cpu) });
             Ok(())
         })
     }

@@ -57,12 +57,16 @@ pub struct mnemo_dataset_info {
     pub dim: i64,
     /// Number of distinct labels; 0 if there are none.
     pub labels: i64,
+    /// The smallest value, after scale and shift.
+    pub min: f64,
+    /// The largest value. 8-bit images in their own range: open, read min and max, open again scaled by them.
+    pub max: f64,
 }
 
 // SAFETY: repr(C), size first, no padding, any bytes are valid.
 unsafe impl Sized32 for mnemo_dataset_info {
     fn initial() -> Self {
-        Self { struct_size: size_of::<Self>() as u32, dtype: 0, rows: 0, dim: 0, labels: 0 }
+        Self { struct_size: size_of::<Self>() as u32, dtype: 0, rows: 0, dim: 0, labels: 0, min: 0.0, max: 0.0 }
     }
 }
 
@@ -184,6 +188,8 @@ pub unsafe extern "C" fn mnemo_dataset_info(
                 rows: rows.len() as i64,
                 dim: rows.dim() as i64,
                 labels: dataset.label_count() as i64,
+                min: rows.min(),
+                max: rows.max(),
             };
             write_sized("info", info, &value)
         })

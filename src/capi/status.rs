@@ -36,7 +36,7 @@ pub const MNEMO_E_PANIC: i32 = 13;
 /// every change is in CHANGELOG.md.
 pub const MNEMO_ABI_MAJOR: u32 = 0;
 /// The ABI's minor version: goes up when something is added.
-pub const MNEMO_ABI_MINOR: u32 = 1;
+pub const MNEMO_ABI_MINOR: u32 = 2;
 
 /// What went wrong in one call, in memory of the caller's own; 512 bytes, no initialisation needed. A call that is
 /// given one fills it whatever happens: on success `code` is MNEMO_OK and `message` is empty.

@@ -23,10 +23,8 @@ pub enum InstructionSet {
     /// Plain Rust, on every machine.
     Portable,
     /// x86-64 with AVX2 and FMA.
-    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// x86-64 with AVX-512 F, DQ and VL (without VL half the registers are out of the compiler's reach).
-    #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
@@ -56,13 +54,16 @@ impl InstructionSet {
         sets
     }
 
+    /// The best that this processor can run.
+    pub fn best() -> Self {
+        Self::available().pop().unwrap_or(Self::Portable)
+    }
+
     /// The name in `mnemo_context_describe`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2+fma",
-            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
         }
     }
@@ -88,6 +89,8 @@ impl InstructionSet {
                 Self::Avx2 => avx2(kernel),
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx512 => avx512(kernel),
+                #[cfg(not(target_arch = "x86_64"))]
+                _ => unreachable!("a Cpu holds only what `available` found"),
             }
         }
     }
@@ -104,8 +107,7 @@ impl Cpu {
     /// An engine with `threads` threads (0: one per processor) and the best instruction set of this processor.
     /// `memory_limit` bounds the bytes of a data set. No thread is started before there is work.
     pub fn new(threads: usize, memory_limit: Option<u64>) -> Result<Self> {
-        let best = InstructionSet::available().pop().unwrap_or(InstructionSet::Portable);
-        Self::with_instruction_set(threads, memory_limit, best)
+        Self::with_instruction_set(threads, memory_limit, InstructionSet::best())
     }
 
     /// The same with an instruction set of the caller's choice, for comparisons.

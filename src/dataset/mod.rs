@@ -36,6 +36,8 @@ pub struct Rows {
     squared_norms: Vec<f64>,
     radius: f64,
     spread: f64,
+    min: f64,
+    max: f64,
 }
 
 impl Rows {
@@ -51,13 +53,23 @@ impl Rows {
             return Err(Error::invalid(format!("shift is {}; it must be finite", decoding.shift)));
         }
         check_finite("rows", &values_view(&values, len, dim))?;
-        let mut rows =
-            Self { values, len, dim, decoding, mean: Vec::new(), squared_norms: Vec::new(), radius: 0.0, spread: 0.0 };
+        let mut rows = Self {
+            values,
+            len,
+            dim,
+            decoding,
+            mean: Vec::new(),
+            squared_norms: Vec::new(),
+            radius: 0.0,
+            spread: 0.0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+        };
         rows.measure()?;
         Ok(rows)
     }
 
-    /// Mean, norms and radius; two plain passes in index order, so that they never depend on a thread count.
+    /// Mean, norms, radius and range; two plain passes in index order, so that they never depend on a thread count.
     fn measure(&mut self) -> Result<()> {
         let mut mean = try_vec(self.dim, 0.0, "data set mean")?;
         let mut row = try_vec(self.dim, 0.0, "data set row")?;
@@ -70,6 +82,8 @@ impl Rows {
                 )));
             }
             mean.iter_mut().zip(&row).for_each(|(m, v)| *m += v);
+            self.min = row.iter().copied().fold(self.min, f64::min);
+            self.max = row.iter().copied().fold(self.max, f64::max);
         }
         mean.iter_mut().for_each(|m| *m /= self.len as f64);
         let mut squared_norms = try_vec(self.len, 0.0, "data set norms")?;
@@ -122,6 +136,16 @@ impl Rows {
     /// The root mean square distance of the rows from the mean row.
     pub fn spread(&self) -> f64 {
         self.spread
+    }
+
+    /// The smallest value.
+    pub fn min(&self) -> f64 {
+        self.min
+    }
+
+    /// The largest value.
+    pub fn max(&self) -> f64 {
+        self.max
     }
 
     /// Writes the values of row `n` to `out[..dim]`.

@@ -18,6 +18,9 @@ const SECTIONS: [(&str, &str); 9] = [
 
 const PREFACE: &str = include_str!("preface.h");
 
+/// Macros are beyond cbindgen.
+const TENSOR_MACRO: &str = include_str!("tensor.h");
+
 /// The header's text.
 pub fn generate(root: &Path) -> String {
     let mut text = PREFACE.to_owned();
@@ -25,6 +28,9 @@ pub fn generate(root: &Path) -> String {
         let rule = "=".repeat(116);
         text += &format!("\n/* {rule}\n * {title}\n * {rule} */\n\n");
         text += &section(&root.join(format!("src/capi/{file}.rs")));
+        if file == "tensor" {
+            text += TENSOR_MACRO;
+        }
     }
     text += "\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* MNEMO_H */\n";
     // Types go by their typedefs …

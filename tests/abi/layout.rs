@@ -94,9 +94,10 @@ pub fn measured_by_rust() -> String {
         }
         context::mnemo_context_options {
             struct_size: u32, device_type: u32, device_id: i32, num_threads: u32, memory_limit: u64, kernel_cache_dir: Text,
+            instruction_set: u32, reserved: u32,
         }
         dataset::mnemo_dataset_options { struct_size: u32, reserved: u32, scale: f64, shift: f64, labels_path: Text }
-        dataset::mnemo_dataset_info { struct_size: u32, dtype: u32, rows: i64, dim: i64, labels: i64 }
+        dataset::mnemo_dataset_info { struct_size: u32, dtype: u32, rows: i64, dim: i64, labels: i64, min: f64, max: f64 }
         score::mnemo_empirical_options {
             struct_size: u32, regularizer: u32, strength: f64, tolerance: f64, label: i64, conditional: u32, reserved: u32,
             log_strength: f64,

@@ -233,7 +233,9 @@ pub fn info(w: &World) {
 }
 
 pub fn info_init(w: &World) {
-    init_rows(w, mnemo_dataset_info_init, |i| (i.rows, i.dim, i.dtype, i.labels) == (0, 0, 0, 0));
+    init_rows(w, mnemo_dataset_info_init, |i| {
+        (i.rows, i.dim, i.dtype, i.labels) == (0, 0, 0, 0) && (i.min, i.max) == (0.0, 0.0)
+    });
 }
 
 pub fn options_init(w: &World) {

@@ -101,6 +101,7 @@ impl Call for ContextCreate {
 pub fn context_options_init(w: &World) {
     init_rows(w, mnemo_context_options_init, |o| {
         (o.device_type, o.device_id, o.num_threads, o.memory_limit) == (MNEMO_CPU, 0, 0, 0)
+            && o.instruction_set == MNEMO_ISA_BEST
             && o.kernel_cache_dir.is_null()
     });
 }
@@ -117,6 +118,8 @@ pub fn context_create(w: &World) {
         INVALID, "device_type" => c.options.device_type = 3;
         INVALID, "device_type" => c.options.device_type = u32::MAX;
         INVALID, "num_threads" => c.options.num_threads = u32::MAX;
+        INVALID, "instruction_set" => c.options.instruction_set = 4;
+        INVALID, "reserved" => c.options.reserved = 1;
         INVALID, "kernel_cache_dir" => {
             c.folder = CString::new(b"\xFF\xFE".to_vec()).unwrap();
             c.options.kernel_cache_dir = c.folder.as_ptr();

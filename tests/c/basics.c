@@ -26,6 +26,15 @@ static mnemo_context *contexts(void) {
   CHECK(needed_again == needed && json[0] == 'x');
   CALL(mnemo_context_describe(context, json, needed, NULL, &error));
   CHECK(strlen(json) + 1 == needed && strstr(json, "\"threads\":2") != NULL && strstr(json, "\"backend\":\"cpu\"") != NULL);
+  options.instruction_set = MNEMO_ISA_PORTABLE;
+  {
+    mnemo_context *portable = NULL;
+    CALL(mnemo_context_create(&options, &portable, &error));
+    CALL(mnemo_context_describe(portable, json, sizeof json, NULL, &error));
+    CHECK(strstr(json, "\"instruction_set\":\"portable\"") != NULL);
+    mnemo_context_release(portable);
+  }
+  options.instruction_set = MNEMO_ISA_BEST;
   options.device_type = 99;
   FAILS(mnemo_context_create(&options, &context, &error), MNEMO_E_INVALID, "device_type");
   return context;
@@ -111,6 +120,7 @@ static void datasets(const mnemo_context *context) {
       mnemo_dataset_info_init(&info, sizeof info);
       CALL(mnemo_dataset_info(data, &info, &error));
       CHECK(info.rows == rows.rows && info.dim == 2 && info.dtype == rows.dtype && info.labels == rows.rows);
+      CHECK(info.min == (apart ? -2 : 0.5) && info.max == 1);
       if (apart) order[0] = 1; /* the second row, then the first */
       CALL(mnemo_dataset_gather(data, &index, &out, &error));
       for (i = 0; i < 4; i++) CHECK(values[i] == (apart ? want[(i + 2) % 4] : i < 2 ? want[i] : 7));
