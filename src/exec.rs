@@ -1,7 +1,7 @@
 //! How one call runs: its seed, and how the caller watches and stops it.
 
 use crate::error::{Error, Result};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A flag that any thread may raise to stop a call.
@@ -60,16 +60,34 @@ pub type Progress<'a> = dyn FnMut(u64, u64) -> bool + 'a;
 pub struct Exec<'a> {
     /// The seed of every random number drawn in the call.
     pub seed: u64,
+    /// The address of the caller's device stream, handed on to the host's model; 0 if there is none.
+    pub stream: usize,
     /// Raised by the caller to stop.
     pub cancel: Option<&'a Cancel>,
     /// Told how far the call has come.
     pub progress: RefCell<Option<&'a mut Progress<'a>>>,
+    /// What `progress` was last told.
+    pub told: Cell<(u64, u64)>,
 }
 
 impl Exec<'_> {
     /// The same seed and cancel flag without the progress callback, for a call inside a call.
     pub fn quiet(&self) -> Exec<'_> {
-        Exec { seed: self.seed, cancel: self.cancel, progress: RefCell::new(None) }
+        Exec { seed: self.seed, stream: self.stream, cancel: self.cancel, ..Exec::default() }
+    }
+
+    /// Runs `work`, a call inside this one: where it reports its own progress, this one's stands still and is told again,
+    /// so that a host which stops calls by it need not wait for the end of `work`.
+    pub fn within<T>(&self, work: impl FnOnce(&Exec<'_>) -> Result<T>) -> Result<T> {
+        let mut stopped = None;
+        let mut again = |_, _| {
+            let (done, total) = self.told.get();
+            stopped = self.report(done, total).err();
+            stopped.is_none()
+        };
+        let progress = if self.progress.borrow().is_some() { Some(&mut again as &mut Progress<'_>) } else { None };
+        let result = work(&Exec { progress: RefCell::new(progress), ..self.quiet() });
+        stopped.map_or(result, Err)
     }
 
     /// What workers look at.
@@ -87,6 +105,7 @@ impl Exec<'_> {
 
     /// Reports progress, then looks at the cancel flag.
     pub fn report(&self, done: u64, total: u64) -> Result<()> {
+        self.told.set((done, total));
         // Taken out while it runs, so that a callback which calls the library again finds no borrow of it.
         let taken = self.progress.borrow_mut().take();
         if let Some(progress) = taken {

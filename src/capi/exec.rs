@@ -33,7 +33,8 @@ pub struct mnemo_exec {
     /// Stops the call when requested, or NULL.
     pub cancel: *mut mnemo_cancel,
     /// Called now and then with (done, total), in units of the call's own (rows, steps), on the thread that made the
-    /// call; a non-zero result stops it with MNEMO_E_CANCELLED. Or NULL.
+    /// call; while one step takes long, with the same numbers again. A non-zero result stops the call with
+    /// MNEMO_E_CANCELLED. Or NULL.
     pub progress: Option<unsafe extern "C" fn(user: *mut c_void, done: u64, total: u64) -> i32>,
     /// Passed to `progress`.
     pub progress_user: *mut c_void,
@@ -68,9 +69,11 @@ pub(super) unsafe fn with_exec<T>(exec: *const mnemo_exec, body: impl FnOnce(&Ex
     let mut report = |done, total| raw.progress.is_none_or(|f| unsafe { f(raw.progress_user, done, total) } == 0);
     let exec = Exec {
         seed: raw.seed,
+        stream: raw.stream as usize,
         // SAFETY: the caller's promise.
         cancel: unsafe { raw.cancel.as_ref() }.map(|c| &c.cancel),
         progress: std::cell::RefCell::new(if raw.progress.is_some() { Some(&mut report) } else { None }),
+        ..Exec::default()
     };
     exec.check()?;
     body(&exec)

@@ -327,19 +327,26 @@ fn success(status: i32) -> std::result::Result<(), i32> {
 }
 
 impl Predictor for Host {
-    fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>) -> std::result::Result<(), i32> {
+    fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>, stream: usize) -> std::result::Result<(), i32> {
         let (x, t, mut out) = (lend(&x), lend(&t), lend(&out.view()));
         let Some(f) = self.ops.eval else { unreachable!("checked when the score was made") };
         // SAFETY: the host's own function; the tensors describe live memory, `out` of it writable.
-        success(unsafe { f(self.user, &raw const x, &raw const t, &raw mut out, std::ptr::null_mut()) })
+        success(unsafe { f(self.user, &raw const x, &raw const t, &raw mut out, stream as *mut c_void) })
     }
 
-    fn jvp(&self, x: View<'_>, t: View<'_>, v: View<'_>, out: ViewMut<'_>) -> Option<std::result::Result<(), i32>> {
+    fn jvp(
+        &self,
+        x: View<'_>,
+        t: View<'_>,
+        v: View<'_>,
+        out: ViewMut<'_>,
+        stream: usize,
+    ) -> Option<std::result::Result<(), i32>> {
         let (x, t, v, mut out) = (lend(&x), lend(&t), lend(&v), lend(&out.view()));
         let f = self.ops.jvp?;
         // SAFETY: as in eval.
         let status =
-            unsafe { f(self.user, &raw const x, &raw const t, &raw const v, &raw mut out, std::ptr::null_mut()) };
+            unsafe { f(self.user, &raw const x, &raw const t, &raw const v, &raw mut out, stream as *mut c_void) };
         Some(success(status))
     }
 }
@@ -408,9 +415,10 @@ pub unsafe extern "C" fn mnemo_score_eval(
                 }
             }
             let columns = [e.log_density, e.divergence, e.entropy, e.nearest_distance];
-            for (to, from) in out[2..].iter().zip(&columns) {
+            let names = ["outputs.log_density", "outputs.divergence", "outputs.entropy", "outputs.nearest_distance"];
+            for (name, (to, from)) in names.iter().zip(out[2..].iter().zip(&columns)) {
                 if let (Some(to), Some(from)) = (to, from) {
-                    check_column_range("outputs", from, to)?;
+                    check_column_range(name, from, to)?;
                 }
             }
             for (to, from) in out[..2].iter_mut().zip([e.score, e.denoised]) {

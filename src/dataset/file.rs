@@ -108,7 +108,7 @@ struct Source {
 
 impl Source {
     fn open(path: &Path, memory_limit: Option<u64>) -> Result<Self> {
-        let name = path.display().to_string();
+        let name = if path.as_os_str().is_empty() { "path is empty".into() } else { path.display().to_string() };
         let io = |e| Error::io(&name, &e);
         // Asked before opening: opening a FIFO would wait for a writer.
         if !std::fs::metadata(path).map_err(io)?.is_file() {

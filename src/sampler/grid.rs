@@ -2,6 +2,7 @@
 
 use super::{Options, Solver};
 use crate::error::{Error, Result, try_collect};
+use crate::exec::Exec;
 use crate::process::Process;
 
 /// Where the nodes lie.
@@ -23,7 +24,7 @@ const DEFAULT_SIGMA_END: f64 = 0.002;
 /// The nodes at which the score is evaluated or the state ends, and, where the run ends with x ← x̂0, a last node of NaN.
 ///
 /// `steps` is the number of intervals, the denoising one included: EDM's 18 steps have nodes σ_0 … σ_17, then 0.
-pub fn nodes(process: &Process, options: &Options) -> Result<Vec<f64>> {
+pub fn nodes(process: &Process, options: &Options, exec: &Exec<'_>) -> Result<Vec<f64>> {
     if let Grid::Custom(times) = &options.grid {
         return custom(process, times, options.denoise_last);
     }
@@ -39,6 +40,11 @@ pub fn nodes(process: &Process, options: &Options) -> Result<Vec<f64>> {
         let intervals = options.steps - usize::from(options.denoise_last);
         let inner = |i: usize| i as f64 / intervals as f64;
         let time = |i: usize| -> Result<f64> {
+            // A grid of millions of nodes takes seconds.
+            const NOW_AND_THEN: usize = 1 << 14;
+            if i > 0 && i % NOW_AND_THEN == 0 {
+                exec.report(0, options.steps as u64)?;
+            }
             match i {
                 0 => Ok(start),
                 i if i == intervals => Ok(end),

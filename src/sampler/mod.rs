@@ -122,7 +122,7 @@ struct Estimate {
 impl Model<'_, '_> {
     fn estimate(&self, x: &Matrix, t: &[f64]) -> Result<Estimate> {
         let want = Want { score: true, denoised: true, ..Want::default() };
-        let e = self.score.eval(x, t, want, self.grade, &self.exec.quiet())?;
+        let e = self.exec.within(|exec| self.score.eval(x, t, want, self.grade, exec))?;
         match (e.denoised, e.score) {
             (Some(denoised), Some(score)) => Ok(Estimate { denoised, score }),
             _ => unreachable!("a score model returns what is wanted"),
@@ -131,7 +131,7 @@ impl Model<'_, '_> {
 
     fn denoised(&self, x: &Matrix, t: &[f64]) -> Result<Matrix> {
         let want = Want { denoised: true, ..Want::default() };
-        let e = self.score.eval(x, t, want, self.grade, &self.exec.quiet())?;
+        let e = self.exec.within(|exec| self.score.eval(x, t, want, self.grade, exec))?;
         Ok(e.denoised.expect("a score model returns what is wanted"))
     }
 
@@ -153,7 +153,7 @@ impl Model<'_, '_> {
         // Where m does not move (VE) the denoised value is not needed, and is not computed.
         if on_denoised.iter().all(|&c| c == 0.0) {
             let want = Want { score: true, ..Want::default() };
-            let e = self.score.eval(x, t, want, self.grade, &self.exec.quiet())?;
+            let e = self.exec.within(|exec| self.score.eval(x, t, want, self.grade, exec))?;
             let mut slope = e.score.expect("a score model returns what is wanted");
             self.score.engine().combine(&mut slope, Some(Factor::Rows(&on_score)), &[]);
             return Ok(slope);
@@ -177,7 +177,7 @@ pub fn sample(
     exec: &Exec<'_>,
 ) -> Result<Matrix> {
     check(options, x.rows())?;
-    let nodes = grid::nodes(score.process(), options)?;
+    let nodes = grid::nodes(score.process(), options, exec)?;
     let start = score.process().eval(nodes[0])?;
     if options.from_prior {
         let stream = Stream { seed: exec.seed, purpose: Purpose::Prior, step: 0 };

@@ -46,6 +46,7 @@ pub fn run(
     done_at -= usize::from(denoise);
     let mut round = 0;
     for (done, segment) in (0..).zip(nodes[..=done_at].windows(2)) {
+        model.exec.report(done * SEGMENT, done_at as u64 * SEGMENT)?;
         let (start, end) = (segment[0], segment[1]);
         let mut t = try_vec(batch, start, "one time per sample")?;
         let mut slope = model.slope(&x, &t)?;

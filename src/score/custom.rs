@@ -25,11 +25,18 @@ pub enum Prediction {
 /// The host's model. Matrices are contiguous, F32 for callers who work in F32 and F64 for the others; times are F64, one
 /// per sample. A failure is the callback's own non-zero number.
 pub trait Predictor: Send + Sync {
-    /// Writes the prediction at `x` and `t` to `out`, both `[batch, dim]`.
-    fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>) -> std::result::Result<(), i32>;
+    /// Writes the prediction at `x` and `t` to `out`, both `[batch, dim]`; `stream` is that of the call.
+    fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>, stream: usize) -> std::result::Result<(), i32>;
 
     /// Writes the derivative of the prediction along `v` to `out`; `None` if the model has no derivative.
-    fn jvp(&self, x: View<'_>, t: View<'_>, v: View<'_>, out: ViewMut<'_>) -> Option<std::result::Result<(), i32>>;
+    fn jvp(
+        &self,
+        x: View<'_>,
+        t: View<'_>,
+        v: View<'_>,
+        out: ViewMut<'_>,
+        stream: usize,
+    ) -> Option<std::result::Result<(), i32>>;
 }
 
 /// A score computed by the host.
@@ -161,7 +168,7 @@ impl ScoreModel for Custom {
             let empty = |wanted: bool| wanted.then(|| self.engine.zeros(0, self.dim)).transpose();
             return Ok(Evaluation { score: empty(want.score)?, denoised: empty(want.denoised)?, ..Default::default() });
         }
-        let ask = |v: &[View<'_>], t: View<'_>, out: ViewMut<'_>| Some(self.predictor.eval(v[0], t, out));
+        let ask = |v: &[View<'_>], t: View<'_>, out: ViewMut<'_>| Some(self.predictor.eval(v[0], t, out, exec.stream));
         let prediction = match grade {
             Grade::Single => self.call::<f32>("eval", &[x], t, ask)?,
             Grade::Double => self.call::<f64>("eval", &[x], t, ask)?,
@@ -185,7 +192,9 @@ impl ScoreModel for Custom {
         if x.rows() == 0 {
             return self.engine.zeros(0, self.dim);
         }
-        let ask = |views: &[View<'_>], t: View<'_>, out: ViewMut<'_>| self.predictor.jvp(views[0], t, views[1], out);
+        let ask = |views: &[View<'_>], t: View<'_>, out: ViewMut<'_>| {
+            self.predictor.jvp(views[0], t, views[1], out, exec.stream)
+        };
         let mut out = match grade {
             Grade::Single => self.call::<f32>("jvp", &[x, v], t, ask)?,
             Grade::Double => self.call::<f64>("jvp", &[x, v], t, ask)?,

@@ -11,6 +11,7 @@ struct model {
   mnemo_process *process;
   uint32_t prediction;
   int fail, calls, drops;
+  void *stream;         /* expected */
 };
 
 static void marginal(const struct model *model, double t, double *m, double *sigma) {
@@ -55,13 +56,13 @@ static int32_t write(struct model *model, const mnemo_tensor *x, const mnemo_ten
 }
 
 static int32_t eval(void *user, const mnemo_tensor *x, const mnemo_tensor *t, mnemo_tensor *out, void *stream) {
-  CHECK(stream == NULL);
+  CHECK(stream == ((struct model *)user)->stream);
   return write(user, x, t, out, 0);
 }
 
 static int32_t jvp(void *user, const mnemo_tensor *x, const mnemo_tensor *t, const mnemo_tensor *v, mnemo_tensor *out,
                    void *stream) {
-  CHECK(stream == NULL && x->rows == v->rows);
+  CHECK(stream == ((struct model *)user)->stream && x->rows == v->rows);
   return write(user, v, t, out, 1);
 }
 
@@ -85,6 +86,7 @@ static void predictions(const mnemo_context *context, struct model *model) {
   float x32[BATCH * DIM], v32[BATCH * DIM], s32[BATCH * DIM], d32[BATCH * DIM], p32[BATCH * DIM];
   mnemo_score *score = make(context, model);
   mnemo_tensor tt = tensor(times, BATCH, 1, MNEMO_F64);
+  mnemo_exec exec;
   int single, k;
   for (k = 0; k < BATCH * DIM; k++) x64[k] = x[k], v64[k] = v[k], x32[k] = (float)x[k], v32[k] = (float)v[k];
   for (single = 0; single < 2; single++) {
@@ -99,9 +101,12 @@ static void predictions(const mnemo_context *context, struct model *model) {
     mnemo_score_outputs_init(&outputs, sizeof outputs);
     outputs.score = &ts, outputs.denoised = &td;
     model->calls = 0;
-    CALL(mnemo_score_eval(score, &tx, &tt, &outputs, NULL, &error));
+    mnemo_exec_init(&exec, sizeof exec);
+    exec.stream = model->stream = &exec; /* any address: a CPU context does not look at it, the model is given it */
+    CALL(mnemo_score_eval(score, &tx, &tt, &outputs, &exec, &error));
     CHECK(model->calls == 1); /* once for the whole batch and both outputs */
-    CALL(mnemo_score_jvp(score, &tx, &tt, &tv, &tp, NULL, &error));
+    CALL(mnemo_score_jvp(score, &tx, &tt, &tv, &tp, &exec, &error));
+    model->stream = NULL;
     for (k = 0; k < BATCH * DIM; k++) {
       double m, sigma, s;
       marginal(model, times[k / DIM], &m, &sigma);
@@ -158,7 +163,7 @@ static void orders(void) {
       mnemo_context *context = NULL;
       mnemo_dataset *data = NULL;
       mnemo_score *custom, *empirical = NULL;
-      struct model model = {NULL, MNEMO_PREDICT_EPS, 0, 0, 0};
+      struct model model = {NULL, MNEMO_PREDICT_EPS, 0, 0, 0, NULL};
       CALL(mnemo_context_create(NULL, &context, &error));
       CALL(mnemo_process_flow(&model.process, &error));
       CALL(mnemo_dataset_copy(context, &ty, NULL, NULL, &data, &error));
@@ -180,7 +185,7 @@ static void orders(void) {
 }
 
 int main(void) {
-  struct model model = {NULL, 0, 0, 0, 0};
+  struct model model = {NULL, 0, 0, 0, 0, NULL};
   mnemo_context *context = NULL;
   mnemo_score *score = NULL;
   mnemo_score_ops ops;

@@ -64,7 +64,7 @@ fn times(t: &[f64], rows: usize) -> Vec<f64> {
 
 fn with_exec<T>(call: Call<'_, Cancel>, body: impl FnOnce(&Exec<'_>) -> mnemo::error::Result<T>) -> Outcome<T> {
     let Call { seed, cancel, progress } = call;
-    let exec = Exec { seed, cancel, progress: RefCell::new(progress) };
+    let exec = Exec { seed, cancel, progress: RefCell::new(progress), ..Exec::default() };
     Ok(body(&exec)?)
 }
 
@@ -87,14 +87,14 @@ fn narrow(from: &[f64], mut to: ViewMut<'_>) {
 }
 
 impl Predictor for Fed {
-    fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>) -> Result<(), i32> {
+    fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>, _: usize) -> Result<(), i32> {
         let mut answer = vec![0.0; x.rows() * x.cols()];
         status(self.0.eval(&wide(x), &t.to_f64_vec().expect("memory"), &mut answer))?;
         narrow(&answer, out);
         Ok(())
     }
 
-    fn jvp(&self, x: View<'_>, t: View<'_>, v: View<'_>, out: ViewMut<'_>) -> Option<Result<(), i32>> {
+    fn jvp(&self, x: View<'_>, t: View<'_>, v: View<'_>, out: ViewMut<'_>, _: usize) -> Option<Result<(), i32>> {
         if !self.0.has_jvp() {
             return None;
         }

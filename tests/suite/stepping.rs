@@ -17,6 +17,7 @@ both!(
     callbacks_run_on_the_entering_thread,
     an_observer_stops,
     progress_stops,
+    a_step_that_takes_long_can_be_stopped_within,
     a_cancelled_call_stops,
     options_that_are_refused,
 );
@@ -245,6 +246,31 @@ fn progress_stops<A: Api>() {
         let failure = A::sample(&score, &options, &mut x, None, call).unwrap_err();
         assert_eq!((failure.status, calls), (MNEMO_E_CANCELLED, 3));
         assert_eq!(x.values(), start().values());
+    }
+}
+
+/// A batch that one evaluation answers in parts: between them progress is told where the steps stand, and may end the call.
+fn a_step_that_takes_long_can_be_stopped_within<A: Api>() {
+    let score = score(&A::new(2), &edm());
+    let options = Options { solver: Solver::Euler, steps: 1, from_prior: true, ..Options::default() };
+    let dim = start().cols;
+    for stop_at in [u64::MAX, 4] {
+        let mut told = Vec::new();
+        let mut progress = |done: u64, total: u64| {
+            told.push((done, total));
+            (told.len() as u64) < stop_at
+        };
+        let mut x = Matrix::new(Dtype::F64, &vec![0.0; 4000 * dim], dim);
+        let call = Call { progress: Some(&mut progress), ..Call::default() };
+        let result = A::sample(&score, &options, &mut x, None, call);
+        if stop_at == u64::MAX {
+            result.unwrap();
+            assert!(told.len() > 4 && told[..told.len() - 1].iter().all(|t| *t == (0, 1)), "{told:?}");
+            assert_eq!(told.last(), Some(&(1, 1)));
+        } else {
+            let failure = result.unwrap_err();
+            assert_eq!((failure.status, told), (MNEMO_E_CANCELLED, vec![(0, 1); 4]));
+        }
     }
 }
 
