@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Memorization: what of the generated is copied."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import byref
+from typing import Any, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from . import _abi
+from ._abi import lib
+from ._call import Cancel, Progress, run
+from ._context import expect
+from ._dataset import Dataset
+from ._tensor import constant, integer, matrix, output, real
+
+_METRICS = {"l2": _abi.MNEMO_METRIC_L2}
+
+
+class Nearest(NamedTuple):
+    """The nearest training rows of each query, nearest first, ties to the lower index."""
+
+    distance: Any
+    """[queries, k]: distances."""
+    index: Any
+    """[queries, k] of int64: row numbers."""
+
+
+class Memorization(NamedTuple):
+    """How near generated samples come to the training rows."""
+
+    samples: int
+    """Number of samples."""
+    copied: int
+    """Samples within the threshold of their nearest training row."""
+    fraction_copied: float
+    """copied / samples."""
+    min_distance: float
+    """Smallest Euclidean distance of a sample to its nearest training row."""
+    median_distance: float
+    """Median of these distances (mean of the middle two)."""
+    max_distance: float
+    """Largest of these distances."""
+
+
+def nearest(
+    data: Dataset,
+    queries: Any,
+    k: int = 1,
+    metric: str = "l2",
+    *,
+    out: Optional[Tuple[Any, Any]] = None,
+    cancel: Optional[Cancel] = None,
+    progress: Optional[Progress] = None,
+) -> Nearest:
+    """The `k` nearest training rows of each query, exact.
+
+    A training row's nearest row is itself: for its neighbours ask for one more and leave out the first.
+
+    Parameters
+    ----------
+    data : Dataset
+    queries : array [queries, dim]
+        float32 or float64.
+    k : int
+        In [1, N].
+    metric : {"l2"}
+        Euclidean distance.
+    out : (array, array), optional
+        Distances [queries, k] (float64 or float32) and indices [queries, k] (int64), written in place; either may be
+        None and is then not returned.
+    cancel, progress
+        As for `Score`.
+
+    Returns
+    -------
+    Nearest
+        (distance, index)
+
+    Raises
+    ------
+    InvalidError, ShapeError, DtypeError, DeviceError, OutOfMemoryError, Cancelled
+    """
+    view, k = matrix("queries", queries), integer("k", k, 64)
+    kind = constant("metric", metric, _METRICS)
+    expect("data", data, Dataset)
+    if out is None:
+        shape = (view.tensor.rows, max(0, min(k, data.rows)))
+        out = np.empty(shape), np.empty(shape, np.int64)
+    distance, index = out
+    to = [output(f"out: {name}", a) for name, a in (("distance", distance), ("index", index)) if a is not None]
+    tensors = iter(byref(v.tensor) for v in to)
+    where = [None if a is None else next(tensors) for a in (distance, index)]
+    run(lib.mnemo_nearest, data, byref(view.tensor), kind, k, *where, cancel=cancel, progress=progress)
+    return Nearest(distance, index)
+
+
+def memorization(
+    data: Dataset,
+    generated: Any,
+    threshold: float,
+    *,
+    cancel: Optional[Cancel] = None,
+    progress: Optional[Progress] = None,
+) -> Memorization:
+    """How many of the `generated` samples are copies of training rows, and how near the samples come.
+
+    Parameters
+    ----------
+    data : Dataset
+    generated : array [any > 0, dim]
+        float32 or float64.
+    threshold : float
+        A sample within this Euclidean distance of a training row is a copy. Half the median distance of training rows to
+        their nearest neighbours is a scale-free choice.
+    cancel, progress
+        As for `Score`.
+
+    Returns
+    -------
+    Memorization
+
+    Raises
+    ------
+    InvalidError, ShapeError, DtypeError, DeviceError, OutOfMemoryError, Cancelled
+    """
+    view = matrix("generated", generated)
+    options, report = _abi.mnemo_memorization_options(), _abi.mnemo_memorization_report()
+    lib.mnemo_memorization_options_init(byref(options), ctypes.sizeof(options))
+    lib.mnemo_memorization_report_init(byref(report), ctypes.sizeof(report))
+    options.threshold = real("threshold", threshold)
+    expect("data", data, Dataset)
+    run(
+        lib.mnemo_memorization,
+        data,
+        byref(view.tensor),
+        byref(options),
+        byref(report),
+        cancel=cancel,
+        progress=progress,
+    )
+    return Memorization(*(getattr(report, name) for name in Memorization._fields))

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""How to sample: the options of `Score.sample` as the library takes them."""
+
+from __future__ import annotations
+
+import ctypes
+import operator
+from ctypes import byref
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from . import _abi, _errors
+from ._abi import lib
+from ._call import current_observer, guarded
+from ._tensor import constant, host_array, integer, lent, output, real
+
+Observer = Callable[[int, float, np.ndarray], object]
+
+_SOLVERS = {
+    "euler": _abi.MNEMO_SOLVER_EULER,
+    "heun": _abi.MNEMO_SOLVER_HEUN,
+    "exponential": _abi.MNEMO_SOLVER_EXPONENTIAL,
+    "dpmpp_2m": _abi.MNEMO_SOLVER_DPMPP_2M,
+    "rk45": _abi.MNEMO_SOLVER_RK45,
+    "euler_maruyama": _abi.MNEMO_SOLVER_EULER_MARUYAMA,
+    "ancestral": _abi.MNEMO_SOLVER_ANCESTRAL,
+    "edm_stochastic": _abi.MNEMO_SOLVER_EDM_STOCHASTIC,
+}
+_GRIDS = {
+    "karras": _abi.MNEMO_GRID_KARRAS,
+    "uniform_t": _abi.MNEMO_GRID_UNIFORM_T,
+    "uniform_s": _abi.MNEMO_GRID_UNIFORM_S,
+    "custom": _abi.MNEMO_GRID_CUSTOM,
+}
+
+
+class SamplerOptions:
+    """`native` is the struct; what it points to lives as long as this object."""
+
+    def __init__(
+        self,
+        *,
+        solver: str,
+        grid: Optional[str],
+        steps: int,
+        times: Any,
+        denoise_last: bool,
+        first_sample: int,
+        observer: Optional[Observer],
+        **numbers: Optional[float],
+    ) -> None:
+        native = _abi.mnemo_sampler_options()
+        lib.mnemo_sampler_options_init(byref(native), ctypes.sizeof(native))
+        native.solver = constant("solver", solver, _SOLVERS)
+        if grid is None:
+            grid = "karras" if times is None else "custom"
+        native.grid = constant("grid", grid, _GRIDS)
+        if (grid == "custom") != (times is not None):
+            raise _errors.invalid(f"grid is {grid!r} {'without' if times is None else 'with'} times, a custom grid's nodes")
+        if times is not None:
+            self._times = np.array(host_array("times", times), np.float64, order="C").reshape(-1)
+            native.times, native.times_count = self._times.ctypes.data, len(self._times)
+        native.steps = integer("steps", steps, 64)
+        native.first_sample = integer("first_sample", first_sample, 64)
+        native.denoise_last = bool(denoise_last)
+        for name, value in numbers.items():
+            if value is not None:
+                setattr(native, name, real(name, value))
+        if observer is not None:
+            if not callable(observer):
+                raise TypeError("observer: not callable; it is a function of (step, t, x) or None")
+            native.observer = _observe
+        self.native = native
+
+    def start(self, x: Any, dim: int, dtype: Any, out: Any) -> Any:
+        """The array to sample in: `out`, or a new one, with the initial states in it unless x is their number."""
+        try:
+            count = operator.index(x) if not hasattr(x, "__dlpack__") else None
+        except TypeError:
+            count = None
+        if count is not None:
+            if count < 0:
+                raise _errors.invalid(f"x is {count}; a number of samples must not be negative")
+            self.native.from_prior = 1
+            if out is None:
+                return np.empty((count, dim), dtype)
+            if host_array("out", out).shape != (count, dim):
+                raise _errors.shape(f"out: shape {host_array('out', out).shape}; it must be {(count, dim)}")
+            return out
+        states = host_array("x", x)
+        if states.ndim != 2:
+            raise _errors.shape(f"x: {states.ndim} axes; it is a number of samples or a matrix, one row per sample")
+        if out is None:
+            return np.array(states, order="C")
+        if out is not x:
+            to = host_array("out", out)
+            if to.shape != states.shape:
+                raise _errors.shape(f"out: shape {to.shape}; it must be {states.shape}, the shape of x")
+            output("out", out)
+            np.copyto(to, states, casting="same_kind")
+        return out
+
+
+def _run_observer(observer: Observer, step: int, t: float, x: Any) -> None:
+    observer(step, t, lent(x).copy())
+
+
+@_abi.OBSERVER
+def _observe(user: Any, step: int, t: float, x: Any) -> int:
+    return guarded(_run_observer, current_observer(), step, t, x)
