@@ -324,7 +324,8 @@ typedef struct mnemo_exec {
   mnemo_cancel *cancel;
   /**
    * Called now and then with (done, total), in units of the call's own (rows, steps), on the thread that made the
-   * call; a non-zero result stops it with MNEMO_E_CANCELLED. Or NULL.
+   * call; while one step takes long, with the same numbers again. A non-zero result stops the call with
+   * MNEMO_E_CANCELLED. Or NULL.
    */
   int32_t (*progress)(void *user, uint64_t done, uint64_t total);
   /**
