@@ -5,6 +5,8 @@ MAJOR   := $(shell sed -n 's/^pub const MNEMO_ABI_MAJOR: u32 = \(.*\);/\1/p' src
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 DESTDIR ?=
+# One that has JAX, to build its plugin too.
+PYTHON  =
 DATA    ?= examples/data/digits.npy
 CC      ?= cc
 CARGO_TARGET_DIR ?= target
@@ -12,7 +14,13 @@ export CARGO_TARGET_DIR
 BUILT   := $(CARGO_TARGET_DIR)/release
 WARN    := -Wall -Wextra -Werror -pedantic
 
-.PHONY: build demo reproduce test abi bench install tools clean
+# A prefix of our own, from which bindings and examples are tested as they are used.
+HERE    := $(abspath build/prefix)
+
+INSTALLER := PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' PYTHON='$(PYTHON)' BUILT='$(BUILT)' \
+	VERSION=$(VERSION) MAJOR=$(MAJOR) packaging/install.sh
+
+.PHONY: build demo reproduce test test-plugins examples prefix abi bench install uninstall dist tools clean
 
 build:
 	cargo build --release
@@ -37,8 +45,29 @@ test: tools
 	cargo test --release
 	tests/c/run.sh $(BUILT) include
 	tests/c/run.sh $(BUILT) include --valgrind
+	tests/c/run.sh $(BUILT) include --sanitize
+	tests/fuzz/run.sh
+	$(MAKE) prefix
+	tests/cpp/run.sh $(HERE)
+	bindings/go/test.sh $(HERE)
+	bindings/julia/test.sh $(HERE)
+	bindings/python/test.sh $(HERE)
+	bindings/test-plugins-page.sh $(HERE)
+	examples/run.sh $(HERE)
 	tests/packaging/run.sh
 	$(MAKE) demo AUDIT="-n 16"
+
+# The PyTorch and JAX plugins; fetches both frameworks.
+test-plugins: prefix
+	bindings/python/test-plugins.sh $(HERE)
+
+# The same audit in C, C++, Go, Julia and Python, from an installed prefix; all must print the same.
+examples: prefix
+	examples/run.sh $(HERE)
+
+prefix: build
+	rm -rf $(HERE)
+	$(MAKE) install PREFIX=$(HERE) LIBDIR=$(HERE)/lib DESTDIR=
 
 tools:
 	tests/tools.sh
@@ -46,22 +75,24 @@ tools:
 # Accepts a change of the ABI: writes the header, the symbol list and the struct layouts anew.
 abi: build
 	MNEMO_ACCEPT_ABI=1 cargo test --release --test abi
-	cargo test --release --test abi
 	git --no-pager diff --stat -- include tests/abi
+	cargo test --release --test abi
 
 # Against numpy on Fashion-MNIST, in one process; not part of CI.
 bench: build
 	benches/run.sh
 
-install: build
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
-	install -m 755 $(BUILT)/libmnemo.so $(DESTDIR)$(LIBDIR)/libmnemo.so.$(VERSION)
-	ln -sf libmnemo.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libmnemo.so.$(MAJOR)
-	ln -sf libmnemo.so.$(MAJOR) $(DESTDIR)$(LIBDIR)/libmnemo.so
-	install -m 644 $(BUILT)/libmnemo.a $(DESTDIR)$(LIBDIR)/libmnemo.a
-	install -m 644 include/mnemo.h $(DESTDIR)$(PREFIX)/include/mnemo.h
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' packaging/mnemo.pc.in \
-		> $(DESTDIR)$(LIBDIR)/pkgconfig/mnemo.pc
+# Relocatable: the prefix may be moved. Without cargo, as under sudo, what `make` built is installed.
+install:
+	@if command -v cargo >/dev/null || [ ! -f $(BUILT)/libmnemo.so ]; then $(MAKE) --no-print-directory build; fi
+	$(INSTALLER) install
+
+uninstall:
+	$(INSTALLER) uninstall
+
+# What is given away, into build/dist: a tarball of a prefix, a Python wheel, a tarball of the committed sources.
+dist:
+	VERSION=$(VERSION) MAJOR=$(MAJOR) packaging/dist.sh build/dist
 
 clean:
 	cargo clean

@@ -42,7 +42,7 @@ pub fn nodes(process: &Process, options: &Options, exec: &Exec<'_>) -> Result<Ve
         let time = |i: usize| -> Result<f64> {
             // A grid of millions of nodes takes seconds.
             const NOW_AND_THEN: usize = 1 << 14;
-            if i > 0 && i % NOW_AND_THEN == 0 {
+            if i > 0 && i.is_multiple_of(NOW_AND_THEN) {
                 exec.report(0, options.steps as u64)?;
             }
             match i {
