@@ -66,7 +66,7 @@ examples: prefix
 	examples/run.sh $(HERE)
 
 prefix: build
-	rm -rf $(HERE)
+	rm -rf build/prefix
 	$(MAKE) install PREFIX=$(HERE) LIBDIR=$(HERE)/lib DESTDIR=
 
 tools:

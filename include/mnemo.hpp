@@ -559,16 +559,17 @@ auto columns(M &&m) {
 class Times {
  public:
   Times(double t) noexcept : one_(t) {}
-  Times(const ConstTensor &t) noexcept : many_(t) {}
+  Times(const ConstTensor &t) noexcept : given_(true), many_(t) {}
   template <class M, std::enable_if_t<!std::is_arithmetic_v<M> && !std::is_base_of_v<ConstTensor, M> &&
                                           std::is_convertible_v<const M &, ConstTensor>,
                                       int> = 0>
-  Times(const M &t) : many_(t) {}
+  Times(const M &t) : given_(true), many_(t) {}
 
   /// A view of this object or of the vector it was made of.
-  ConstTensor tensor() const noexcept { return many_ ? many_ : ConstTensor(&one_, 1, 1); }
+  ConstTensor tensor() const noexcept { return given_ ? many_ : ConstTensor(&one_, 1, 1); }
 
  private:
+  bool given_ = false;
   double one_ = 0;
   ConstTensor many_;
 };
@@ -590,6 +591,13 @@ struct Outcome {
 
 template <class>
 inline constexpr bool never = false;
+
+/// Whether a function pointer or a std::function is empty: it stands for no callback.
+template <class F>
+bool is_null(const F &f) {
+  if constexpr (std::is_constructible_v<F, std::nullptr_t> && std::is_constructible_v<bool, const F &>) return !f;
+  else return false;
+}
 
 inline constexpr char empty_handle[] = ": the handle is empty (moved from, reset or released)";
 
@@ -732,7 +740,7 @@ class Callback {
   Callback() noexcept = default;
   template <class F, std::enable_if_t<!std::is_base_of_v<Callback, std::decay_t<F>>, int> = 0>
   Callback(F &&f)
-      : object_(std::make_shared<std::decay_t<F>>(std::forward<F>(f))),
+      : object_(is_null(f) ? nullptr : std::make_shared<std::decay_t<F>>(std::forward<F>(f))),
         call_([](void *object, A... a) { return outcome(*static_cast<std::decay_t<F> *>(object), a...); }) {
     static_assert(std::is_invocable_v<std::decay_t<F> &, A...>, "this callable does not take a callback's arguments");
   }
@@ -775,7 +783,7 @@ class Observer : public detail::Callback<std::uint64_t, double, const mnemo_tens
  public:
   Observer() noexcept = default;
   template <class F, std::enable_if_t<!std::is_base_of_v<Observer, std::decay_t<F>>, int> = 0>
-  Observer(F &&f) : Callback(wrap(std::decay_t<F>(std::forward<F>(f)))) {}
+  Observer(F &&f) : Callback(detail::is_null(f) ? Callback() : Callback(wrap(std::decay_t<F>(std::forward<F>(f))))) {}
 
  private:
   template <class F>

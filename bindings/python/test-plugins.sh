@@ -16,7 +16,7 @@ done
     echo "test-plugins.sh: no virtual environment could be made: apt-get install python3-venv" >&2
     exit 1
 }
-"$python" -c 'import torch, jax, numpy, pytest' 2> /dev/null || "$python" -m pip install --quiet torch jax numpy pytest
+"$python" -c 'import torch, jax, numpy, pytest' 2> /dev/null || "$python" -m pip install --quiet --requirement "$here/requirements-plugins.txt"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -399,6 +399,9 @@ TEST(cancel_and_seed) {
   exec.seed = 2;
   score.sample({other, 2}, o, exec);
   CHECK(again == x && other != x);
+  // No tensor is no time: not t = 0, at which this process has a score.
+  const Score early = Score::empirical(context.copy({x, 2}), Process::ve_geometric(0.1, 10));
+  FAILS(invalid, "t", early.eval({x, 2}, mnemo::ConstTensor(), {{again, 2}}));
   // A closed flag would never stop anything: an error, not silence.
   mnemo::Cancel taken = std::move(cancel);
   FAILS(invalid, "cancel: the handle is empty", score.sample({x, 2}, o, exec));

@@ -263,6 +263,14 @@ TEST(exceptions_of_progress) {
   all([&](auto call) { FAILS(cancelled, "exec.progress", (call(), 0)); });
   exec.progress = {};
   all([&](auto call) { call(); });
+  // A function pointer and a std::function that hold nothing are no callbacks.
+  exec.progress = static_cast<void (*)(std::uint64_t, std::uint64_t)>(nullptr);
+  CHECK(!exec.progress);
+  all([&](auto call) { call(); });
+  mnemo::SamplerOptions unwatched;
+  unwatched.observer = std::function<void(std::uint64_t, double, mnemo::View<const double>)>();
+  CHECK(!unwatched.observer);
+  score.sample({x, 8}, unwatched, exec);
   // A callable of its own state, moved in and shared by copies.
   exec.progress = [count = std::make_unique<int>(0)](auto, auto) mutable { if (++*count == 2) throw Own{*count}; };
   const mnemo::Exec copy = exec;

@@ -8,7 +8,7 @@ set -eu
 prefix=$1 python=$2 out=$3
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 jax=$("$python" -c 'import jax; print(jax.ffi.include_dir())') || { echo "build.sh: $python has no jax" >&2; exit 1; }
-export PKG_CONFIG_PATH="$prefix/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
+export PKG_CONFIG_PATH="${PKG_CONFIG_PATH:+$PKG_CONFIG_PATH:}$prefix/lib/pkgconfig"
 mkdir -p "$(dirname -- "$out")"
 # The library itself is found by its SONAME: the mnemo package has loaded it before. jaxlib's headers are not held to
 # our warnings.

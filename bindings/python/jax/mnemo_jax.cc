@@ -126,11 +126,17 @@ mnemo_tensor vector(const ffi::AnyBuffer& buffer) {
 ffi::ErrorOr<std::unique_ptr<Share>> instantiate(ffi::Dictionary attributes) {
   const ffi::ErrorOr<int64_t> id = attributes.get<int64_t>("model");
   if (!id.has_value()) return ffi::Unexpected(id.error());
-  const std::lock_guard<std::mutex> lock(table().mutex);
-  const auto found = table().open.find(*id);
-  if (found == table().open.end())
-    return ffi::Unexpected(failure(MNEMO_E_INVALID, "the mnemo.jax.Empirical of this function is gone"));
-  return std::make_unique<Share>(Share{found->second});
+  std::unique_ptr<Share> share;
+  const ffi::Error error = guarded([&]() -> ffi::Error {
+    const std::lock_guard<std::mutex> lock(table().mutex);
+    const auto found = table().open.find(*id);
+    if (found == table().open.end())
+      return failure(MNEMO_E_INVALID, "the mnemo.jax.Empirical of this function is gone");
+    share = std::make_unique<Share>(Share{found->second});
+    return ffi::Error::Success();
+  });
+  if (!share) return ffi::Unexpected(error);
+  return share;
 }
 
 // `outputs` has a bit for each member of mnemo_score_outputs, in its order; the results come in that order.
@@ -197,13 +203,16 @@ ffi::Error denoised_jvp(const Model& model, Shape shape, const ffi::AnyBuffer& x
     return failure(err.code, err.message);
 
   T* const to = static_cast<T*>(out.untyped_data());
-  for (size_t i = 0; i < rows; i++)
+  for (size_t i = 0; i < rows; i++) {
+    if (m[i] == 0 && model.score != model.mixture)
+      return failure(MNEMO_E_INVALID, "the denoised value of a regularized score does not exist where m = 0");
     for (size_t k = i * cols; k < (i + 1) * cols; k++) {
-      // Where m = 0 x says nothing of y, and the denoised value is the same everywhere.
+      // Where m = 0 x says nothing of y, and without a regularizer the denoised value is the same everywhere.
       const double value = m[i] == 0 ? 0 : (along[k] + sigma[i] * sigma[i] * product[k]) / m[i];
       to[k] = static_cast<T>(value);
       if (!std::isfinite(to[k])) return failure(MNEMO_E_INVALID, "the derivative is beyond the range of its element type");
     }
+  }
   return ffi::Error::Success();
 }
 

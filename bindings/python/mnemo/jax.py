@@ -66,7 +66,7 @@ class Empirical:
     ) -> None:
         score = Score.empirical(data, process, regularizer, **options)
         kept = {name: value for name, value in options.items() if name in ("label", "tolerance")}
-        mixture = Score.empirical(data, process, **kept)
+        mixture = score if regularizer == "none" else Score.empirical(data, process, **kept)
         dim = score.dim
         self.shape: Tuple[int, ...] = (dim,) if shape is None else tuple(int(n) for n in shape)
         if math.prod(self.shape) != dim or any(n < 1 for n in self.shape):
@@ -301,10 +301,6 @@ def _load() -> ctypes.CDLL:
     return native
 
 
-def _pointer_capsule(address: int) -> Any:
-    return jax.ffi.pycapsule(ctypes.c_void_p(address))
-
-
 @functools.cache
 def _register() -> None:
     """Makes the handlers known to XLA: when the first model is made, because it starts JAX's backends."""
@@ -327,11 +323,16 @@ def _lend(*handles: Any) -> int:
     """A model of three handles, which stay usable even if they are closed."""
     _register()
     _drop_gone()
-    pointers = [handle._enter() for handle in handles]
-    model = _native.mnemo_jax_open(*pointers)
-    if model == 0:
+    entered, model = [], 0
+    try:
         for handle in handles:
-            handle._native.leave()
+            entered.append((handle, handle._enter()))
+        model = _native.mnemo_jax_open(*(pointer for _, pointer in entered))
+    finally:
+        if model == 0:  # a handle is closed, or there is no memory
+            for handle, _ in entered:
+                handle._native.leave()
+    if model == 0:
         raise MemoryError("mnemo.jax: out of memory")
     _lent[model] = handles
     return model

@@ -61,7 +61,7 @@ class Empirical(torch.nn.Module):
         super().__init__()
         score = Score.empirical(data, process, regularizer, **options)
         kept = {name: value for name, value in options.items() if name in ("label", "tolerance")}
-        mixture = Score.empirical(data, process, **kept)
+        mixture = score if regularizer == "none" else Score.empirical(data, process, **kept)
         self.dim = score.dim
         self.shape: Tuple[int, ...] = (self.dim,) if shape is None else tuple(int(n) for n in shape)
         if math.prod(self.shape) != self.dim or any(n < 1 for n in self.shape):
@@ -141,7 +141,8 @@ def _arguments(x: Tensor, t: Any, shape: Tuple[int, ...], dim: int) -> Tuple[Ten
     times = torch.as_tensor(t, dtype=torch.float64, device=x.device)
     if times.dim() > axes or any(n != 1 and n != b for n, b in zip(reversed(times.shape), reversed(batch))):
         raise _errors.shape(f"t has shape {tuple(times.shape)}; it must broadcast to the batch of x, {tuple(batch)}")
-    return x.reshape(-1, dim), times.expand(batch).reshape(-1), batch
+    rows = math.prod(batch)  # -1 would have no one value in an empty batch under vmap
+    return x.reshape(rows, dim), times.expand(batch).reshape(rows), batch
 
 
 _TIME = "mnemo.torch: t is not differentiated, but requires grad; use t.detach()"
@@ -251,9 +252,14 @@ def _jvp_cpu(x: Tensor, t: Tensor, v: Tensor, model: Tensor, denoised: bool, mix
     x64, t64, v64 = (a.to(torch.float64).numpy(force=True) for a in (x, t, v))
     along = score.jvp(x64, t64, v64)
     m, sigma = (a[:, None] for a in the.marginal(np.ascontiguousarray(t64)))
-    # Where m = 0 x says nothing of y, and the denoised value is the same everywhere.
+    # Where m = 0 x says nothing of y, and without a regularizer the denoised value is the same everywhere.
+    if score is not the.mixture and not m.all():
+        raise _errors.invalid("the denoised value of a regularized score does not exist where m = 0")
     along = np.divide(v64 + sigma**2 * along, m, out=np.zeros_like(along), where=m != 0)
-    return torch.from_numpy(along).to(x.dtype)
+    result = torch.from_numpy(along).to(x.dtype)
+    if not result.isfinite().all():
+        raise _errors.invalid("the derivative is beyond the range of its element type")
+    return result
 
 
 # ----- Derivatives ----------------------------------------------------------------------------------------------------
@@ -357,25 +363,27 @@ _SECOND = "mnemo.torch: the score and the denoised value have a first derivative
 # ----- vmap: its dimension is folded into the batch -------------------------------------------------------------------
 
 
-def _folded(info: Any, in_dims: Sequence[Optional[int]], *tensors: Tensor) -> List[Tensor]:
+def _folded(info: Any, in_dims: Sequence[Optional[int]], *tensors: Tensor) -> List[Any]:
+    """The tensors with the mapped dimension in their first, and how long that was before."""
     moved = [
         a.expand(info.batch_size, *a.shape) if axis is None else a.movedim(axis, 0)
         for a, axis in zip(tensors, in_dims)
     ]
-    return [a.flatten(0, 1) for a in moved]
+    return [a.flatten(0, 1) for a in moved] + [moved[0].shape[1]]
 
 
 def _evaluate_vmap(apply: Any, info: Any, in_dims: Any, x: Any, t: Any, model: Any, outputs: Any, mixture: Any) -> Any:
-    results = apply(*_folded(info, in_dims, x, t), model, outputs, mixture)
-    unfolded = [a.unflatten(0, (info.batch_size, -1)) for a in results]
+    x, t, rows = _folded(info, in_dims, x, t)
+    results = apply(x, t, model, outputs, mixture)
+    unfolded = [a.unflatten(0, (info.batch_size, rows)) for a in results]
     return type(results)(unfolded), type(results)([0] * len(unfolded))
 
 
 def _jvp_vmap(
     apply: Any, info: Any, in_dims: Any, x: Any, t: Any, v: Any, model: Any, denoised: Any, mixture: Any
 ) -> Any:
-    result = apply(*_folded(info, in_dims, x, t, v), model, denoised, mixture)
-    return result.unflatten(0, (info.batch_size, -1)), 0
+    x, t, v, rows = _folded(info, in_dims, x, t, v)
+    return apply(x, t, v, model, denoised, mixture).unflatten(0, (info.batch_size, rows)), 0
 
 
 # ----- Registration ---------------------------------------------------------------------------------------------------

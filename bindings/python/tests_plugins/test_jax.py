@@ -208,6 +208,10 @@ def test_denoised_at_the_end_of_the_flow(data, x):
     model = Empirical(data, mnemo.Process.flow())
     np.testing.assert_allclose(model.denoised(x, 1.0)[0], rows().mean(0), rtol=1e-12)
     assert (jax.grad(lambda x: model.denoised(x, 1.0).sum())(x) == 0).all()
+    # The value itself is dead code here, and is not asked for.
+    regularized = Empirical(data, mnemo.Process.flow(), "tikhonov", strength=0.1)
+    with pytest.raises(Exception, match="does not exist"):
+        jax.jit(jax.jacfwd(lambda x: regularized.denoised(x, 1.0).sum()))(x).block_until_ready()
 
 
 # ----- Transforms -----------------------------------------------------------------------------------------------------

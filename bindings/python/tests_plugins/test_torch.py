@@ -193,6 +193,11 @@ def test_denoised_at_the_end_of_the_flow(data):
     torch.testing.assert_close(value[0], torch.from_numpy(rows().mean(0)))
     value.sum().backward()
     assert same(x.grad, torch.zeros_like(x))
+    regularized = Empirical(data, mnemo.Process.flow(), "tikhonov", strength=0.1)
+    with pytest.raises(mnemo.Error, match="does not exist"):
+        torch.ops.mnemo.jvp(
+            x.detach(), torch.ones(len(x)), x.detach(), regularized._lease.ticket, True, False
+        )
 
 
 def test_jvp_method(model, x):
@@ -231,6 +236,7 @@ def test_transforms(model, x):
     assert same(torch.vmap(model.score)(at, t), batch)
     assert same(torch.vmap(torch.func.grad(model.log_density))(at, t), batch)
     assert same(torch.vmap(model.score, in_dims=(1, None), out_dims=1)(at.T, T), model.score(at, T).T)
+    assert torch.vmap(model.score)(at[:0], t[:0]).shape == (0, DIM)
     assert same(torch.vmap(model.score, in_dims=(None, 0))(at[0], t), model.score(at[:1].expand(6, DIM), t))
     one = at[0]
     hessian = torch.func.hessian(lambda x: model.log_density(x, T))(one)
