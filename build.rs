@@ -10,5 +10,7 @@ fn main() {
         .expect("MNEMO_ABI_MAJOR in src/capi/status.rs");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libmnemo.so.{major}");
+        // Unloading would leak what the thread pool and the panic hook keep for the whole process, once more for every load.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
 }

@@ -105,10 +105,10 @@ pub trait Engine: Send + Sync {
     fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64);
 
     /// Row inner products x_i · y_i.
-    fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Vec<f64>;
+    fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Result<Vec<f64>>;
 
     /// Root mean square over a row of error / (atol + rtol max(|x|, |y|)).
-    fn error_norms(&self, error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Vec<f64>;
+    fn error_norms(&self, error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Result<Vec<f64>>;
 
     /// A matrix of the named rows.
     fn gather(&self, from: &Matrix, rows: &[usize]) -> Result<Matrix>;

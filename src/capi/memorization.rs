@@ -4,7 +4,7 @@ use super::dataset::mnemo_dataset;
 use super::exec::{mnemo_exec, with_exec};
 use super::status::mnemo_error;
 use super::tensor::{mnemo_tensor, output, real_matrix};
-use super::{Sized32, count, guard, initialise, read_sized, required, reserved, write_sized};
+use super::{Sized32, count, given, guard, initialise, read_sized, required, reserved, write_sized};
 use crate::error::Error;
 use crate::memorization::{Metric, check_k, memorization, nearest};
 use crate::tensor::Dtype;
@@ -157,7 +157,7 @@ pub unsafe extern "C" fn mnemo_memorization(
             let generated = real_matrix("generated", generated, dataset.rows().dim())?;
             let options = read_sized("options", options)?;
             reserved("options", options.reserved)?;
-            required("report", report)?;
+            given("report", report)?;
             super::check_size("report", report)?;
             let r = with_exec(exec, |exec| {
                 memorization(dataset, &dataset.engine().load("generated", generated)?, options.threshold, exec)

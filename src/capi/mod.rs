@@ -96,6 +96,11 @@ unsafe fn required<'a, T>(name: &str, p: *const T) -> Result<&'a T> {
     unsafe { p.as_ref() }.ok_or_else(|| Error::invalid(format!("{name} is NULL")))
 }
 
+/// A sized struct that must be given. No reference is made of it: it may be shorter than this version's.
+fn given<T: Sized32>(name: &str, p: *const T) -> Result<()> {
+    if p.is_null() { Err(Error::invalid(format!("{name} is NULL"))) } else { Ok(()) }
+}
+
 /// Where a new handle goes. Checked before any work, so that nothing is made that could not be handed over.
 ///
 /// # Safety

@@ -6,7 +6,9 @@ use super::exec::{mnemo_exec, with_exec};
 use super::process::mnemo_process;
 use super::status::mnemo_error;
 use super::tensor::{check_column_range, check_range, input, lend, mnemo_tensor, output, real_matrix, times};
-use super::{Sized32, count, flag, guard, hand_over, initialise, place, read_sized, required, reserved, take_back};
+use super::{
+    Sized32, count, flag, given, guard, hand_over, initialise, place, read_sized, required, reserved, take_back,
+};
 use crate::engine::Grade;
 use crate::error::{Error, Result};
 use crate::score::{Custom, Empirical, Prediction, Predictor, Regularizer, ScoreModel, Want};
@@ -278,7 +280,7 @@ pub unsafe extern "C" fn mnemo_score_custom(
             if dim == 0 {
                 return Err(Error::invalid("dim is 0; it must be positive"));
             }
-            required("ops", ops)?;
+            given("ops", ops)?;
             let ops = read_sized("ops", ops)?;
             let prediction = match ops.prediction {
                 MNEMO_PREDICT_SCORE => Prediction::Score,
@@ -382,7 +384,7 @@ pub unsafe extern "C" fn mnemo_score_eval(
             let score = required("score", score)?.score.clone();
             let x = real_matrix("x", x, score.dim())?;
             let t = times(t, x.rows())?;
-            required("outputs", outputs)?;
+            given("outputs", outputs)?;
             let o = read_sized("outputs", outputs)?;
             reserved("outputs", o.reserved)?;
             let (batch, vector) = (x.rows(), [Dtype::F64, Dtype::F32]);

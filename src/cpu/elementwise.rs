@@ -2,6 +2,7 @@
 
 use super::pool::{Parts, Pool};
 use crate::engine::Factor;
+use crate::error::{Result, per_row};
 use crate::random::Stream;
 use crate::tensor::Matrix;
 
@@ -52,13 +53,12 @@ pub fn add_normal(pool: &Pool, out: &mut Matrix, factor: Factor<'_>, stream: Str
 }
 
 /// Row inner products.
-pub fn dot_rows(x: &Matrix, y: &Matrix) -> Vec<f64> {
-    let d = x.cols().max(1);
-    x.host()
-        .chunks_exact(d)
-        .zip(y.host().chunks_exact(d))
-        .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum())
-        .collect()
+pub fn dot_rows(x: &Matrix, y: &Matrix) -> Result<Vec<f64>> {
+    per_row(x.rows(), |i| row_of(x, i).iter().zip(row_of(y, i)).map(|(a, b)| a * b).sum())
+}
+
+fn row_of(m: &Matrix, i: usize) -> &[f64] {
+    &m.host()[i * m.cols()..(i + 1) * m.cols()]
 }
 
 /// error / allowed; no error needs no allowance.
@@ -67,13 +67,10 @@ fn share(error: f64, allowed: f64) -> f64 {
 }
 
 /// Root mean square over a row of error / (atol + rtol max(|x|, |y|)).
-pub fn error_norms(error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Vec<f64> {
-    let d = error.cols().max(1);
-    (error.host().chunks_exact(d).zip(x.host().chunks_exact(d)).zip(y.host().chunks_exact(d)))
-        .map(|((e, x), y)| {
-            let sum: f64 =
-                e.iter().zip(x).zip(y).map(|((e, x), y)| share(*e, atol + rtol * x.abs().max(y.abs())).powi(2)).sum();
-            (sum / d as f64).sqrt()
-        })
-        .collect()
+pub fn error_norms(error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Result<Vec<f64>> {
+    per_row(error.rows(), |i| {
+        let terms = row_of(error, i).iter().zip(row_of(x, i)).zip(row_of(y, i));
+        let sum: f64 = terms.map(|((e, x), y)| share(*e, atol + rtol * x.abs().max(y.abs())).powi(2)).sum();
+        (sum / error.cols() as f64).sqrt()
+    })
 }

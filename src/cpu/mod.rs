@@ -174,11 +174,11 @@ impl Engine for Cpu {
         elementwise::add_normal(&self.pool, out, factor, stream, first_sample);
     }
 
-    fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Vec<f64> {
+    fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Result<Vec<f64>> {
         elementwise::dot_rows(x, y)
     }
 
-    fn error_norms(&self, error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Vec<f64> {
+    fn error_norms(&self, error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Result<Vec<f64>> {
         elementwise::error_norms(error, x, y, rtol, atol)
     }
 

@@ -116,7 +116,8 @@ pub fn run(
         exec.report((w * wave) as u64, batch as u64)?;
         let packed = pack(x, ids, plan.stride)?;
         // Candidates lie [group][chunk][query]; all memory is taken here, where its lack can be reported.
-        let mut found = Vec::new();
+        let mut found = try_vec(ids.len() * chunks, Vec::new(), "nearest candidates")?;
+        found.clear();
         for g in 0..groups {
             for c in 0..chunks {
                 for _ in group_of(g, ids.len()) {
@@ -164,7 +165,13 @@ pub fn run(
         for (i, &id) in ids.iter().enumerate() {
             let queries = group_of(i / Plan::GROUP, ids.len());
             let at = |c: usize| queries.start * chunks + c * queries.len() + i % Plan::GROUP;
-            let mut all: Vec<Neighbour> = (0..chunks).flat_map(|c| found[at(c)].iter().copied()).collect();
+            let mut all = try_vec(
+                (0..chunks).map(|c| found[at(c)].len()).sum(),
+                Neighbour { d2: 0.0, index: 0 },
+                "nearest candidates",
+            )?;
+            let candidates = (0..chunks).flat_map(|c| &found[at(c)]);
+            all.iter_mut().zip(candidates).for_each(|(to, from)| *to = *from);
             all.sort_unstable();
             for (j, n) in all[..k].iter().enumerate() {
                 distance[id * k + j] = n.d2.sqrt();

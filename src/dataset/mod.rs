@@ -242,7 +242,9 @@ impl Dataset {
                 }
                 let mut groups = BTreeMap::<i64, Vec<u32>>::new();
                 for (n, &label) in (0u32..).zip(&labels) {
-                    groups.entry(label).or_default().push(n);
+                    let group = groups.entry(label).or_default();
+                    group.try_reserve(1).map_err(|_| Error::no_memory(len as u128 * 4, "rows of a label"))?;
+                    group.push(n);
                 }
                 Some(groups)
             }

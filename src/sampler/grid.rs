@@ -1,7 +1,7 @@
 //! Time grids: the nodes of a fixed-step solver, falling from `t_start` to `t_end`.
 
 use super::{Options, Solver};
-use crate::error::{Error, Result, try_collect};
+use crate::error::{Error, Result, try_collect, try_vec};
 use crate::exec::Exec;
 use crate::process::Process;
 
@@ -121,7 +121,10 @@ fn custom(process: &Process, times: &[f64], denoise_last: bool) -> Result<Vec<f6
             times[i]
         )));
     }
-    let mut nodes = times.to_vec();
+    // With room for the NaN of a denoising step.
+    let mut nodes = try_vec(times.len() + 1, f64::NAN, "times")?;
+    nodes.truncate(times.len());
+    nodes.copy_from_slice(times);
     let mut denoise = denoise_last;
     // 0 is the clean end of every process but the geometric one, whose σ(0) is positive; the discrete one has no other
     // meaning for it.

@@ -10,7 +10,7 @@ pub mod grid;
 mod rk45;
 
 use crate::engine::{Factor, Grade};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_vec};
 use crate::exec::Exec;
 use crate::random::{Purpose, SAMPLES, Stream};
 use crate::score::{ScoreModel, Want};
@@ -138,17 +138,16 @@ impl Model<'_, '_> {
     /// dx/dt of the probability-flow ODE, m' x̂0 - σ' σ s.
     fn slope(&self, x: &Matrix, t: &[f64]) -> Result<Matrix> {
         let process = self.score.process();
-        let mut on_denoised = Vec::with_capacity(t.len());
-        let mut on_score = Vec::with_capacity(t.len());
+        let mut on_denoised = try_vec(t.len(), 0.0, "one value per sample")?;
+        let mut on_score = try_vec(t.len(), 0.0, "one value per sample")?;
         let mut last = (f64::NAN, 0.0, 0.0);
-        for &t in t {
+        for (i, &t) in t.iter().enumerate() {
             // Neighbours mostly have the same time.
             if t != last.0 {
                 let (m_rate, sigma_rate) = process.derivative(t)?;
                 last = (t, m_rate, -sigma_rate * process.eval(t)?.sigma);
             }
-            on_denoised.push(last.1);
-            on_score.push(last.2);
+            (on_denoised[i], on_score[i]) = (last.1, last.2);
         }
         // Where m does not move (VE) the denoised value is not needed, and is not computed.
         if on_denoised.iter().all(|&c| c == 0.0) {

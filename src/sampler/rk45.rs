@@ -57,8 +57,9 @@ pub fn run(
             let part = ((start - furthest) / (start - end) * SEGMENT as f64) as u64;
             model.exec.report(done * SEGMENT + part, done_at as u64 * SEGMENT)?;
             let attempt = Attempt::new(model, &x, &slope, &t, &h, &active)?;
-            let norms = engine.error_norms(&attempt.error, &attempt.from, &attempt.to, options.rtol, options.atol);
-            let mut accepted = Vec::new();
+            let norms = engine.error_norms(&attempt.error, &attempt.from, &attempt.to, options.rtol, options.atol)?;
+            let mut accepted = try_vec(active.len(), 0, "accepted rows")?;
+            accepted.clear();
             for (row, (&i, norm)) in active.iter().zip(norms).enumerate() {
                 let factor = if norm.is_finite() { SAFETY * norm.powf(-1.0 / ORDER) } else { LEAST_FACTOR };
                 if norm <= 1.0 {
@@ -79,7 +80,7 @@ pub fn run(
                     )));
                 }
             }
-            let rows: Vec<usize> = accepted.iter().map(|&row| active[row]).collect();
+            let rows = per_row(accepted.len(), |k| active[accepted[k]])?;
             engine.scatter(&engine.gather(&attempt.to, &accepted)?, &rows, &mut x);
             engine.scatter(&engine.gather(&attempt.slope, &accepted)?, &rows, &mut slope);
             active.retain(|&i| t[i] > end);
@@ -154,23 +155,23 @@ fn first_steps(
 ) -> Result<Vec<f64>> {
     let engine = model.score.engine();
     let norm = |v: &Matrix| engine.error_norms(v, x, x, options.rtol, options.atol);
-    let (size, speed) = (norm(x), norm(slope));
+    let (size, speed) = (norm(x)?, norm(slope)?);
     let span = start - end;
-    let guess: Vec<f64> = (size.iter().zip(&speed))
-        .map(|(d0, d1)| if *d0 < 1e-5 || *d1 < 1e-5 { 1e-6 * span } else { 0.01 * d0 / d1 }.min(span))
-        .collect();
+    let guess = per_row(x.rows(), |i| {
+        let (d0, d1) = (size[i], speed[i]);
+        if d0 < 1e-5 || d1 < 1e-5 { 1e-6 * span } else { 0.01 * d0 / d1 }.min(span)
+    })?;
     let back = per_row(guess.len(), |i| -guess[i])?;
     let mut ahead = engine.zeros(x.rows(), x.cols())?;
     engine.combine(&mut ahead, None, &[(All(1.0), x), (Rows(&back), slope)]);
     let times = per_row(guess.len(), |i| start - guess[i])?;
     let mut change = model.slope(&ahead, &times)?;
     engine.combine(&mut change, Some(All(1.0)), &[(All(-1.0), slope)]);
-    Ok((norm(&change).iter().zip(&guess).zip(&speed))
-        .map(|((change, h), d1)| {
-            let curvature = change / h;
-            let most = d1.max(curvature);
-            let step = if most <= 1e-15 { (1e-6 * span).max(h * 1e-3) } else { (0.01 / most).powf(1.0 / ORDER) };
-            -(100.0 * h).min(step).min(span)
-        })
-        .collect())
+    let change = norm(&change)?;
+    per_row(x.rows(), |i| {
+        let h = guess[i];
+        let most = speed[i].max(change[i] / h);
+        let step = if most <= 1e-15 { (1e-6 * span).max(h * 1e-3) } else { (0.01 / most).powf(1.0 / ORDER) };
+        -(100.0 * h).min(step).min(span)
+    })
 }

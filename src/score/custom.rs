@@ -2,7 +2,7 @@
 
 use super::{Evaluation, ScoreModel, Want, marginals};
 use crate::engine::{Factor, Grade, SharedEngine};
-use crate::error::{Error, Result, try_vec};
+use crate::error::{Error, Result, per_row, try_vec};
 use crate::exec::Exec;
 use crate::process::{Marginal, Process};
 use crate::tensor::{Element, Matrix, View, ViewMut};
@@ -54,6 +54,13 @@ struct Linear {
     on_prediction: Vec<f64>,
 }
 
+impl Linear {
+    fn new(marginals: &[Marginal], of: impl Fn(&Marginal) -> (f64, f64)) -> Result<Self> {
+        let on_x = per_row(marginals.len(), |i| of(&marginals[i]).0)?;
+        Ok(Self { on_x, on_prediction: per_row(marginals.len(), |i| of(&marginals[i]).1)? })
+    }
+}
+
 impl Custom {
     /// A score of dimension `dim` under `process`.
     pub fn new(
@@ -66,7 +73,7 @@ impl Custom {
         Self { engine, process, dim, prediction, predictor }
     }
 
-    fn to_score(&self, marginals: &[Marginal]) -> Linear {
+    fn to_score(&self, marginals: &[Marginal]) -> Result<Linear> {
         let of = |p: &Marginal| {
             let (m, s) = (p.m, p.sigma);
             match self.prediction {
@@ -77,8 +84,7 @@ impl Custom {
                 Prediction::Flow => (-1.0 / (m + s) / s, -m / (m + s) / s),
             }
         };
-        let (on_x, on_prediction) = marginals.iter().map(of).unzip();
-        Linear { on_x, on_prediction }
+        Linear::new(marginals, of)
     }
 
     fn to_denoised(&self, marginals: &[Marginal], t: &[f64]) -> Result<Linear> {
@@ -100,8 +106,7 @@ impl Custom {
                 Prediction::Flow => (1.0 / (m + s), -s / (m + s)),
             }
         };
-        let (on_x, on_prediction) = marginals.iter().map(of).unzip();
-        Ok(Linear { on_x, on_prediction })
+        Linear::new(marginals, of)
     }
 
     /// Hands the matrices to the host in the caller's element type and takes its answer back.
@@ -127,10 +132,12 @@ impl Custom {
                 message: format!("the {name} callback returned {native}; 0 means success"),
                 native,
             }),
-            Some(Ok(())) => self
-                .engine
-                .load("out", View::new(&out, batch, d))
-                .map_err(|e| Error::Callback { message: format!("the {name} callback wrote to {e}"), native: 0 }),
+            Some(Ok(())) => self.engine.load("out", View::new(&out, batch, d)).map_err(|e| match e {
+                Error::Invalid(e) => {
+                    Error::Callback { message: format!("the {name} callback wrote to {e}"), native: 0 }
+                }
+                other => other,
+            }),
         }
     }
 }
@@ -163,7 +170,7 @@ impl ScoreModel for Custom {
         let marginals = marginals(&self.process, t)?;
         // What can be refused is refused before the host is asked to work.
         let denoised = want.denoised.then(|| self.to_denoised(&marginals, t)).transpose()?;
-        let score = want.score.then(|| self.to_score(&marginals));
+        let score = want.score.then(|| self.to_score(&marginals)).transpose()?;
         if x.rows() == 0 {
             let empty = |wanted: bool| wanted.then(|| self.engine.zeros(0, self.dim)).transpose();
             return Ok(Evaluation { score: empty(want.score)?, denoised: empty(want.denoised)?, ..Default::default() });
@@ -188,7 +195,7 @@ impl ScoreModel for Custom {
 
     fn jvp(&self, x: &Matrix, t: &[f64], v: &Matrix, grade: Grade, exec: &Exec<'_>) -> Result<Matrix> {
         exec.check()?;
-        let linear = self.to_score(&marginals(&self.process, t)?);
+        let linear = self.to_score(&marginals(&self.process, t)?)?;
         if x.rows() == 0 {
             return self.engine.zeros(0, self.dim);
         }

@@ -213,7 +213,7 @@ impl ScoreModel for Empirical {
             None => None,
             Some(trace) => {
                 let squared_offset = match (&offset, bayes) {
-                    (Some(o), true) => engine.dot_rows(o, o),
+                    (Some(o), true) => engine.dot_rows(o, o)?,
                     _ => try_vec(batch, 0.0, "outputs")?,
                 };
                 let of = |i: usize| {
@@ -289,7 +289,7 @@ impl ScoreModel for Empirical {
         engine.combine(&mut product, Some(Factor::Rows(&on_product)), &[(Factor::Rows(&on_v), v)]);
         if let Some(offset) = offset {
             // J (κ s) v = κ (J v + [κ < 1] s (s·v)), s = m offset / σ²
-            let along = engine.dot_rows(&offset, v);
+            let along = engine.dot_rows(&offset, v)?;
             let on_offset = per_row(batch, |i| {
                 if factor[i] < 1.0 { factor[i] * frame.precision[i] / variance[i] * along[i] } else { 0.0 }
             })?;

@@ -18,7 +18,7 @@ use super::pool::{Parts, Pool};
 use super::tile::{Buffer, Plan, pack};
 use super::vector::Portable;
 use crate::engine::{Grade, Moments, Query};
-use crate::error::{Result, per_row, try_vec};
+use crate::error::{Result, per_row, try_collect, try_vec};
 use crate::exec::Exec;
 use chunk::{ChunkTask, Packed, Scratch, needs_double, needs_single};
 use route::{Mean, Route};
@@ -56,9 +56,11 @@ pub fn run(pool: &Pool, isa: InstructionSet, query: &Query<'_>, mut out: Moments
     // A query whose |ȳ - x| turned out too small for its route takes the next one, at most three times. Progress counts a
     // query once.
     while redo.contains(&true) {
-        routed = (routed.iter().zip(redo).filter(|(_, again)| *again))
-            .map(|(&(i, route), _)| (i, route.next(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut)))
-            .collect();
+        let again = redo.iter().filter(|again| **again).count();
+        let next =
+            |(i, route): Routed| (i, route.next(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut));
+        let left = routed.iter().zip(&redo).filter(|(_, again)| **again).map(|(r, _)| Ok(next(*r)));
+        routed = try_collect(again, left, "one value per sample")?;
         redo = pass(pool, isa, query, &routed, &squared_norms, cut, &mut out, &exec.quiet())?;
     }
     exec.report(query.x.rows() as u64, query.x.rows() as u64)
