@@ -12,6 +12,8 @@ CC      ?= cc
 CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 BUILT   := $(CARGO_TARGET_DIR)/release
+TRIPLE   = $(shell rustc -vV | sed -n 's/^host: //p')
+ASAN    := $(CARGO_TARGET_DIR)/asan
 WARN    := -Wall -Wextra -Werror -pedantic
 
 # A prefix of our own, from which bindings and examples are tested as they are used.
@@ -20,7 +22,7 @@ HERE    := $(abspath build/prefix)
 INSTALLER := PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' PYTHON='$(PYTHON)' BUILT='$(BUILT)' \
 	VERSION=$(VERSION) MAJOR=$(MAJOR) packaging/install.sh
 
-.PHONY: build demo reproduce test test-plugins examples prefix abi bench install uninstall dist tools clean
+.PHONY: build demo reproduce test test-plugins examples prefix sanitized abi bench install uninstall dist tools clean
 
 build:
 	cargo build --release
@@ -45,7 +47,8 @@ test: tools
 	cargo test --release
 	tests/c/run.sh $(BUILT) include
 	tests/c/run.sh $(BUILT) include --valgrind
-	tests/c/run.sh $(BUILT) include --sanitize
+	$(MAKE) sanitized
+	tests/c/run.sh $(ASAN)/$(TRIPLE)/release include --sanitize
 	tests/fuzz/run.sh
 	$(MAKE) prefix
 	tests/cpp/run.sh $(HERE)
@@ -68,6 +71,10 @@ examples: prefix
 prefix: build
 	rm -rf build/prefix
 	$(MAKE) install PREFIX=$(HERE) LIBDIR=$(HERE)/lib DESTDIR=
+
+# The library with the address sanitizer in it, which a stable compiler has but does not offer.
+sanitized:
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo build --release --lib --target $(TRIPLE) --target-dir $(ASAN)
 
 tools:
 	tests/tools.sh
