@@ -388,7 +388,7 @@ static void contexts_mixed(void) {
 
 int main(void) {
   int i, which;
-  alarm(PATIENCE);
+  set_alarm();
   expect(expected);
   for (i = 0; i < rounds(120); i++) graph((uint64_t)i + 1, i % 2);
   for (which = 0; which < 4; which++)

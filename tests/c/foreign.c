@@ -295,7 +295,7 @@ static void at_exit(void) {
 int main(int count, char **arguments) {
   CHECK(count == 2); /* a folder to write to */
   folder = arguments[1];
-  alarm(PATIENCE);
+  set_alarm();
   CHECK(atexit(at_exit) == 0);
   write_files();
   expect(expected);

@@ -43,7 +43,7 @@ static struct child start(void) {
   CHECK(pipe(ends) == 0 && (child.process = fork()) >= 0);
   child.verdict = ends[child.process == 0];
   CHECK(close(ends[child.process != 0]) == 0);
-  if (child.process == 0) alarm(PATIENCE); /* alarms are not inherited */
+  if (child.process == 0) set_alarm(); /* alarms are not inherited */
   return child;
 }
 
@@ -200,7 +200,7 @@ static void while_others_work(void) {
 }
 
 int main(void) {
-  alarm(PATIENCE);
+  set_alarm();
   expect(expected);
   context = make_context(3);
   process = make_process();

@@ -16,9 +16,10 @@ library=$1/libmnemo.so
 include=$2
 # 'Possibly lost' is left out: the C library keeps what ended threads had for the next ones, and crossbeam, under the pool,
 # lists the records of its ended threads until it has a reason to free them; both hold pointers into the middle of blocks.
-# A forked child is silent: it gives up its parent's pool on purpose.
+# A forked child is silent: it gives up its parent's pool on purpose. Valgrind runs one thread at a time; unless it is fair,
+# busy threads can keep the others from their turn for minutes.
 valgrind="valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect
-  --error-exitcode=99 --child-silent-after-fork=yes"
+  --error-exitcode=99 --child-silent-after-fork=yes --fair-sched=yes"
 run=
 sanitize=
 tools="gcc g++ readelf nm"

@@ -213,7 +213,7 @@ static void little_memory(void) {
 
 int main(int count, char **arguments) {
   CHECK(count == 2); /* a folder to write to */
-  alarm(PATIENCE);
+  set_alarm();
   expect(expected);
   write_rows(arguments[1]);
   few_threads();

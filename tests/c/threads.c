@@ -1,12 +1,8 @@
 /* One score in many threads, errors that stay with their call, a cancel from outside, and a fork. */
-#define _POSIX_C_SOURCE 200809L
-#include "check.h"
+#include "process.h"
 
-#include <dirent.h>
 #include <pthread.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { THREADS = 8, CALLS = 24, ROWS = 6000, DIM = 16, BATCH = 8 };
 
@@ -16,23 +12,6 @@ static mnemo_process *process;
 static mnemo_dataset *data;
 static mnemo_score *score;
 static double points[BATCH * DIM], expected[BATCH * DIM];
-
-/* A hang is a failure: the alarm ends the process. */
-enum { PATIENCE = 120 };
-
-/* Whether this process has that many threads, soon: a thread that was joined is listed a moment longer. */
-static int has_threads(int wanted) {
-  int patience = 5000, n;
-  do {
-    struct timespec pause = {0, 1000 * 1000};
-    DIR *tasks = opendir("/proc/self/task");
-    CHECK(tasks != NULL);
-    for (n = -2; readdir(tasks) != NULL; n++); /* . and .. do not count */
-    CHECK(closedir(tasks) == 0);
-    if (n != wanted) nanosleep(&pause, NULL);
-  } while (n != wanted && --patience > 0);
-  return n == wanted;
-}
 
 static double next(uint64_t *state) {
   *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -50,8 +29,8 @@ static int32_t evaluate(double *x, int64_t cols, double t, double *out, mnemo_er
 
 /* Three calls in four fail, each in a way that only this thread and call can have. */
 static void *mixed(void *argument) {
-  int me = (int)(size_t)argument, call;
-  for (call = 0; call < CALLS; call++) {
+  int me = (int)(size_t)argument, call, calls = getenv("UNDER_VALGRIND") != NULL ? CALLS / 3 : CALLS;
+  for (call = 0; call < calls; call++) {
     mnemo_error own;
     double x[BATCH * DIM], out[BATCH * DIM] = {0};
     char want[64];
@@ -150,7 +129,7 @@ static void forks(void) {
     CHECK(pipe(result) == 0 && (child = fork()) >= 0);
     if (child == 0) {
       double out[BATCH * DIM];
-      alarm(PATIENCE); /* alarms are not inherited */
+      set_alarm(); /* alarms are not inherited */
       CHECK(evaluate(points, DIM, 0.5, out, &error) == MNEMO_OK);
       CHECK(memcmp(out, expected, sizeof out) == 0 && has_threads(4));
       if (releases) release();
@@ -172,7 +151,7 @@ int main(void) {
   mnemo_context_options options;
   uint64_t state = 1;
   int i;
-  alarm(PATIENCE);
+  set_alarm();
   CHECK(rows != NULL);
   for (i = 0; i < ROWS * DIM; i++) rows[i] = next(&state);
   for (i = 0; i < BATCH * DIM; i++) points[i] = next(&state);

@@ -138,7 +138,7 @@ static void often(void (*life)(void)) {
 int main(int count, char **arguments) {
   CHECK(count == 2);
   path = arguments[1];
-  alarm(PATIENCE);
+  set_alarm();
   often(visited);
   often(outlived);
   often(at_home);
