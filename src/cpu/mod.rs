@@ -4,6 +4,7 @@ mod elementwise;
 mod empirical;
 mod nearest;
 mod pool;
+mod projection;
 mod tile;
 mod vector;
 
@@ -211,6 +212,6 @@ impl Engine for Cpu {
         index: &mut [i64],
         exec: &Exec<'_>,
     ) -> Result<()> {
-        nearest::run(&self.pool, self.isa, rows, x, k, (distance, index), exec)
+        nearest::run(&self.pool, self.isa, self.memory_limit, rows, x, k, (distance, index), exec)
     }
 }

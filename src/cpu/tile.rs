@@ -65,7 +65,8 @@ impl Plan {
         let stride = dim.next_multiple_of(16);
         // A multiple of 8, for the loops over a tile's numbers.
         let tile = (TILE_BYTES / (stride * size_of::<f64>())).min(len).clamp(8, 256).next_multiple_of(8);
-        let chunk = len.div_ceil(MOST_CHUNKS).max(LEAST_CHUNK).min(len.max(1));
+        // A multiple of 16, the rows of a block of projections.
+        let chunk = len.div_ceil(MOST_CHUNKS).max(LEAST_CHUNK).next_multiple_of(16).min(len.max(1));
         Self { stride, tile, chunk, len }
     }
 
@@ -153,9 +154,7 @@ pub unsafe fn pair_sums<V: Vector, P: PairSum<V>>(
     plan: &Plan,
     out: &mut [f64],
 ) {
-    // A block of a few queries and a few data rows stays in the first-level cache.
-    const BLOCK_BYTES: usize = 4096;
-    let block = BLOCK_BYTES / size_of::<V::Element>();
+    let block = block::<V::Element>();
     assert!(x.len() >= queries.end * plan.stride && y.len() >= count * plan.stride);
     assert!(queries.is_empty() || out.len() >= (queries.end - 1) * plan.tile + count);
     for from in (0..plan.stride).step_by(block) {
@@ -177,6 +176,57 @@ pub unsafe fn pair_sums<V: Vector, P: PairSum<V>>(
                 }
             }
         }
+    }
+}
+
+/// The length of a block along k: of a few queries and a few data rows it stays in the first-level cache.
+const fn block<E>() -> usize {
+    const BLOCK_BYTES: usize = 4096;
+    BLOCK_BYTES / size_of::<E>()
+}
+
+/// `out[i] = Σ_k term(x_b[k], y_n[k])` for the pairs `(b, n)` of packed queries and rows, with the bits of [`pair_sums`].
+///
+/// # Safety
+/// See [`super::vector`].
+#[inline(always)]
+pub unsafe fn pair_list<V: Vector, P: PairSum<V>>(
+    x: &[V::Element],
+    y: &[V::Element],
+    pairs: &[(u32, u32)],
+    stride: usize,
+    out: &mut [f64],
+) {
+    // Several sums at once hide the time that one takes to be ready for its next term.
+    const TOGETHER: usize = 8;
+    assert!(out.len() >= pairs.len());
+    let at = |(b, n): (u32, u32)| {
+        let (b, n) = (b as usize * stride, n as usize * stride);
+        assert!(b + stride <= x.len() && n + stride <= y.len());
+        (b, n)
+    };
+    for (pairs, out) in pairs.chunks(TOGETHER).zip(out.chunks_mut(TOGETHER)) {
+        // A list that is not full repeats its first pair.
+        let at: [_; TOGETHER] = std::array::from_fn(|i| at(*pairs.get(i).unwrap_or(&pairs[0])));
+        let mut totals = [0.0; TOGETHER];
+        for from in (0..stride).step_by(block::<V::Element>()) {
+            // SAFETY: `at` checked that both rows are there; the instruction set is the caller's promise.
+            unsafe {
+                let mut sums = [V::splat(V::Element::default()); TOGETHER];
+                let mut k = from;
+                while k < (from + block::<V::Element>()).min(stride) {
+                    for (sum, (b, n)) in sums.iter_mut().zip(at) {
+                        *sum = P::add(*sum, V::load(x.as_ptr().add(b + k)), V::load(y.as_ptr().add(n + k)));
+                    }
+                    k += V::LANES;
+                }
+                for (total, sum) in totals.iter_mut().zip(sums) {
+                    let sum: f64 = sum.sum().into();
+                    *total = if from == 0 { sum } else { *total + sum };
+                }
+            }
+        }
+        out.copy_from_slice(&totals[..out.len()]);
     }
 }
 

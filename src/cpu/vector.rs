@@ -25,6 +25,8 @@ pub trait Vector: Copy {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     /// The sum of the elements, halves first.
     unsafe fn sum(self) -> Self::Element;
+    /// Writes the `LANES` elements to `p`, of any alignment.
+    unsafe fn store(self, p: *mut Self::Element);
     /// Adds element i, as float64, to `*p.add(i)`.
     unsafe fn add_to(self, p: *mut f64);
     /// A float64 as an element.
@@ -80,6 +82,11 @@ macro_rules! portable {
                 v[0]
             }
             #[inline(always)]
+            unsafe fn store(self, p: *mut $t) {
+                // SAFETY: see the module.
+                unsafe { p.cast::<Self>().write_unaligned(self) }
+            }
+            #[inline(always)]
             unsafe fn add_to(self, p: *mut f64) {
                 for i in 0..$lanes {
                     // SAFETY: see the module.
@@ -119,7 +126,7 @@ mod x86 {
     use super::*;
 
     macro_rules! register {
-        ($registers:literal x $v:ty, $t:ty, $lanes:literal, $set1:ident, $load:ident, $sub:ident, $fma:ident, $sum:expr, $add:expr) => {
+        ($registers:literal x $v:ty, $t:ty, $lanes:literal, $set1:ident, $load:ident, $store:ident, $sub:ident, $fma:ident, $sum:expr, $add:expr) => {
             impl Vector for $v {
                 type Element = $t;
                 const LANES: usize = $lanes;
@@ -148,6 +155,11 @@ mod x86 {
                 unsafe fn sum(self) -> $t {
                     // SAFETY: see the module.
                     unsafe { $sum(self) }
+                }
+                #[inline(always)]
+                unsafe fn store(self, p: *mut $t) {
+                    // SAFETY: see the module.
+                    unsafe { $store(p, self) }
                 }
                 #[inline(always)]
                 unsafe fn add_to(self, p: *mut f64) {
@@ -193,8 +205,8 @@ mod x86 {
             add_pd256(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)), p.add(4));
         }
     }
-    register!(16 x __m256d, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_sub_pd, _mm256_fmadd_pd, sum_pd256, add_pd256);
-    register!(16 x __m256, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_sub_ps, _mm256_fmadd_ps, sum_ps256, add_ps256);
+    register!(16 x __m256d, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_sub_pd, _mm256_fmadd_pd, sum_pd256, add_pd256);
+    register!(16 x __m256, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm256_fmadd_ps, sum_ps256, add_ps256);
 
     impl Isa for Avx2 {
         type Double = __m256d;
@@ -228,8 +240,8 @@ mod x86 {
             add_pd512(_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)), p.add(8));
         }
     }
-    register!(32 x __m512d, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_sub_pd, _mm512_fmadd_pd, sum_pd512, add_pd512);
-    register!(32 x __m512, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_sub_ps, _mm512_fmadd_ps, sum_ps512, add_ps512);
+    register!(32 x __m512d, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_sub_pd, _mm512_fmadd_pd, sum_pd512, add_pd512);
+    register!(32 x __m512, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_sub_ps, _mm512_fmadd_ps, sum_ps512, add_ps512);
 
     impl Isa for Avx512 {
         type Double = __m512d;

@@ -5,7 +5,7 @@ use crate::data::{Complaints, Rng, distance};
 use mnemo::capi::status::{MNEMO_E_INVALID, MNEMO_E_SHAPE};
 use mnemo::tensor::Dtype;
 
-both!(whole_numbers_are_exact, real_numbers, memorization_report, what_is_refused);
+both!(whole_numbers_are_exact, search_by_bounds_is_the_plain_one, real_numbers, memorization_report, what_is_refused);
 
 /// (distance, index) of every row, nearest first and of equals the lowest index.
 fn sorted(query: &[f64], data: &[f64]) -> Vec<(f64, i64)> {
@@ -35,6 +35,42 @@ fn whole_numbers_are_exact<A: Api>() {
                 }
             }
         }
+    }
+}
+
+/// Enough queries of enough rows for the projection, on data with few directions, many ties, copies and an outlier: whole
+/// numbers again, so that indices and bits are exact. The projection's bound never leaves out a row that belongs.
+fn search_by_bounds_is_the_plain_one<A: Api>() {
+    let mut rng = Rng(25);
+    let (n, d, batch) = (4500, 131, 160);
+    let directions: Vec<f64> = (0..9 * d).map(|_| rng.below(3) as f64 - 1.0).collect();
+    let mut row = |spread: usize| -> Vec<f64> {
+        let along: Vec<f64> = (0..9).map(|_| rng.below(spread) as f64).collect();
+        let value = |j: usize| (0..9).map(|k| along[k] * directions[k * d + j]).sum::<f64>() + rng.below(2) as f64;
+        (0..d).map(value).collect()
+    };
+    let mut data: Vec<f64> = (0..n).flat_map(|i| row(if i % 7 == 0 { 1 } else { 5 })).collect();
+    data.copy_within(0..50 * d, 4000 * d);
+    data[4400 * d] = 1e6;
+    let mut queries: Vec<f64> = (0..batch).flat_map(|_| row(4)).collect();
+    queries[..60 * d].copy_from_slice(&data[30 * d..90 * d]);
+    queries[70 * d..71 * d].iter_mut().for_each(|v| *v *= 1e3);
+    for machine in A::every(2) {
+        let dataset = machine.dataset(&Matrix::new(Dtype::F32, &data, d), None, Decoding::default()).unwrap();
+        for k in [1, 7, 140] {
+            let (distances, indices) =
+                A::nearest(&dataset, &Matrix::new(Dtype::F64, &queries, d), k, Call::default()).unwrap();
+            let found: Vec<(f64, i64)> = distances.into_iter().zip(indices).collect();
+            for (i, query) in queries.chunks_exact(d).enumerate() {
+                assert_eq!(found[i * k..(i + 1) * k], sorted(query, &data)[..k], "query {i}, k {k}");
+            }
+        }
+        // A query that float32 cannot hold is answered by the plain search.
+        let mut far = queries.clone();
+        far[5] = 1e40;
+        let x = Matrix::new(Dtype::F64, &far, d);
+        let (_, indices) = A::nearest(&dataset, &x, 1, Call::default()).unwrap();
+        assert_eq!(indices[1], sorted(&far[d..2 * d], &data)[0].1);
     }
 }
 

@@ -1,9 +1,13 @@
-//! Exact k nearest rows: squared differences in float64 against every row, a bounded heap per query and chunk.
+//! Exact k nearest rows: squared differences in float64, a bounded heap per query and chunk. Where a projection of the data
+//! is at hand, [`pruned`] finds the rows that need no look.
 //!
 //! Memory: per thread one decoded tile and `64 × tile` distances; per wave at most [`WAVE_BYTES`] of candidates, or one
 //! query's if that is more (`16 · min(k · chunks, N)` bytes).
 
+mod pruned;
+
 use super::pool::{Parts, Pool};
+use super::projection::Projection;
 use super::tile::{Buffer, Plan, SquaredDifference, decode, pack, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
@@ -96,9 +100,11 @@ impl Kernel for ChunkTask<'_> {
 }
 
 /// See [`crate::engine::Engine::nearest`].
+#[allow(clippy::too_many_arguments)]
 pub fn run(
     pool: &Pool,
     isa: InstructionSet,
+    limit: Option<u64>,
     rows: &Rows,
     x: &Matrix,
     k: usize,
@@ -112,6 +118,10 @@ pub fn run(
     let wave = (WAVE_BYTES / per_query).clamp(1, Plan::GROUP * (4 * pool.threads()).div_ceil(chunks)).min(batch.max(1));
     let groups = wave.div_ceil(Plan::GROUP);
     let ids = per_row(batch, |i| i)?;
+    // Bounds do not pay where a good part of the rows is asked for.
+    const FEW: usize = 32;
+    let few = k <= rows.len() / FEW;
+    let projection = if few { Projection::of(pool, isa, rows, batch, limit) } else { None };
     for (w, ids) in ids.chunks(wave).enumerate() {
         exec.report((w * wave) as u64, batch as u64)?;
         let packed = pack(x, ids, plan.stride)?;
@@ -136,8 +146,13 @@ pub fn run(
                 })
                 .collect::<Result<Vec<_>>>()?,
         );
-        let found_parts = Parts::new(&mut found);
         let stop = exec.stop();
+        let scan = match projection {
+            Some(projection) => pruned::Scan::new(pool, isa, projection, rows, (&plan, &packed), k, &mut found, &stop)?,
+            None => None,
+        };
+        stop.check()?;
+        let found_parts = Parts::new(&mut found);
         pool.run(groups * chunks, ids.len() * rows.len() * rows.dim(), |task| {
             let (g, c) = (task / chunks, task % chunks);
             let queries = group_of(g, ids.len());
@@ -147,6 +162,13 @@ pub fn run(
             let at = queries.start * chunks + c * queries.len();
             let spare = scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
             let Some((mut tile, mut d2)) = spare else { unreachable!("one scratch per thread") };
+            if let Some(scan) = &scan {
+                // SAFETY: as below.
+                let found = unsafe { found_parts.part(at..at + queries.len()) };
+                scan.measure(isa, c, queries, found, &mut tile);
+                scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((tile, d2));
+                return;
+            }
             isa.run(ChunkTask {
                 rows,
                 plan: &plan,
