@@ -5,6 +5,7 @@ mod empirical;
 mod nearest;
 mod pool;
 mod projection;
+mod survivors;
 mod tile;
 mod vector;
 
@@ -200,7 +201,7 @@ impl Engine for Cpu {
     }
 
     fn empirical(&self, query: &Query<'_>, out: Moments<'_>, exec: &Exec<'_>) -> Result<()> {
-        empirical::run(&self.pool, self.isa, query, out, exec)
+        empirical::run(&self.pool, self.isa, self.memory_limit, query, out, exec)
     }
 
     fn nearest(

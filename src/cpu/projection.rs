@@ -71,13 +71,13 @@ impl Projected {
 }
 
 impl Projection {
-    /// The projection of `rows`, made when enough queries have been asked to pay for it; `None` before, where it would not
-    /// help, and where there is no memory for it.
+    /// The projection of `rows`, made at once or, where a number of queries is given, when enough have been asked to pay
+    /// for it; `None` before, where it would not help, and where there is no memory for it.
     pub fn of<'a>(
         pool: &Pool,
         isa: InstructionSet,
         rows: &'a Rows,
-        queries: usize,
+        queries: Option<usize>,
         limit: Option<u64>,
     ) -> Option<&'a Self> {
         // Below these the bound costs as much as the distance.
@@ -89,7 +89,7 @@ impl Projection {
         if d < LEAST_DIM || n < LEAST_LEN || !(1e-12..1e15).contains(&rows.radius()) {
             return None;
         }
-        let asked = rows.prepared().ask(queries);
+        let asked = queries.map_or(u64::MAX, |n| rows.prepared().ask(n));
         if let Some(ready) = rows.prepared().get() {
             return Some(ready);
         }

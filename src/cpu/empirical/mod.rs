@@ -1,7 +1,7 @@
 //! The fused pass behind every empirical score: squared distances, running softmax and weighted mean in one sweep over
 //! the data (reg 3.8; `score::empirical` has the mathematics).
 //!
-//! [`route`] says in which arithmetic a query is answered, [`chunk`] is the kernel, [`sums`] what it accumulates; here the
+//! Queries to which few rows are near are answered by [`near`], the others by a pass over all rows: [`route`] says in which arithmetic a query is answered, [`chunk`] is the kernel, [`sums`] what it accumulates; here the
 //! work is dealt out and the chunks' results are joined. Every sum runs in an order that follows from the data set alone
 //! (see [`Plan`]): tiles within a chunk, then chunks.
 //!
@@ -10,11 +10,13 @@
 //! 2d` numbers, 3d for a JVP). Nothing is of size batch × N.
 
 mod chunk;
+mod near;
 mod route;
 mod sums;
 
 use super::InstructionSet;
 use super::pool::{Parts, Pool};
+use super::projection::Projection;
 use super::tile::{Buffer, Plan, pack};
 use super::vector::Portable;
 use crate::engine::{Grade, Moments, Query};
@@ -32,7 +34,14 @@ const WAVE_BYTES: usize = 64 << 20;
 type Routed = (usize, Route);
 
 /// See [`crate::engine::Engine::empirical`].
-pub fn run(pool: &Pool, isa: InstructionSet, query: &Query<'_>, mut out: Moments<'_>, exec: &Exec<'_>) -> Result<()> {
+pub fn run(
+    pool: &Pool,
+    isa: InstructionSet,
+    limit: Option<u64>,
+    query: &Query<'_>,
+    mut out: Moments<'_>,
+    exec: &Exec<'_>,
+) -> Result<()> {
     let wanted = out.mean.is_some()
         || out.offset.is_some()
         || out.covariance_product.is_some()
@@ -48,9 +57,21 @@ pub fn run(pool: &Pool, isa: InstructionSet, query: &Query<'_>, mut out: Moments
         x.iter().zip(query.rows.mean()).map(|(x, m)| (x - m) * (x - m)).sum::<f64>()
     })?;
     let first = |i: usize| Route::first(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut);
-    let mut routed: Vec<Routed> = per_row(query.x.rows(), |i| (i, first(i)))?;
+    let mut dense = per_row(query.x.rows(), |i| i)?;
+    if query.subset.is_none() {
+        let few = |i: &usize| Route::expects_few(query, query.precision[*i], cut);
+        let near: Vec<usize> = dense.iter().copied().filter(few).collect();
+        // Made at the first such query, whatever the batch: which rows count, and so the bits, depend on it.
+        if !near.is_empty()
+            && let Some(projection) = Projection::of(pool, isa, query.rows, None, limit)
+        {
+            dense.retain(|i| !few(i));
+            dense.extend(near::run(pool, isa, projection, query, &near, wanted, cut, &mut out, exec)?);
+        }
+    }
+    let mut routed: Vec<Routed> = per_row(dense.len(), |i| (dense[i], first(dense[i])))?;
     if routed.is_empty() {
-        return exec.report(0, 0);
+        return exec.report(query.x.rows() as u64, query.x.rows() as u64);
     }
     let mut redo = pass(pool, isa, query, &routed, &squared_norms, cut, &mut out, exec)?;
     // A query whose |ȳ - x| turned out too small for its route takes the next one, at most three times. Progress counts a

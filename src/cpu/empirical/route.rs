@@ -68,7 +68,7 @@ const MEAN_DOUBLE: f64 = 1e-11;
 const WEIGHTS_SINGLE: f64 = 8e-6;
 const WEIGHTS_DOUBLE: f64 = 1e-10;
 /// exp(-ℓ) is 0 in float64 beyond this: what is skipped there is skipped by no choice.
-const NO_WEIGHT: f64 = 746.0;
+pub const NO_WEIGHT: f64 = 746.0;
 /// Errors allowed in ℓ (nats): by float32 products, by float64 products for either kind of caller.
 const LOGIT_BY_SINGLE: f64 = 1e-4;
 const LOGIT_SINGLE: f64 = 1e-7;
@@ -92,6 +92,18 @@ impl Route {
     /// The next finer route.
     pub fn next(self, query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {
         Self::at(self.level + 1, query, wanted, precision, distance, cut)
+    }
+
+    /// The route of a query whose few near rows are found by bounds.
+    pub fn near(wanted: bool) -> Self {
+        let mean = if wanted { Mean::Local } else { Mean::None };
+        Self { distances: Distances::Exact, mean, doubt: 0.0, remeasure: 0.0, least_offset: 0.0, level: 3 }
+    }
+
+    /// Whether few rows are expected within `cut` of the best, as far as can be known beforehand.
+    pub fn expects_few(query: &Query<'_>, precision: f64, cut: f64) -> bool {
+        let radius = query.rows.radius();
+        cut.min(NO_WEIGHT) / (0.5 * precision) <= FEW * radius * radius
     }
 
     fn at(level: u8, query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {

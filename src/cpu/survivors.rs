@@ -1,15 +1,15 @@
-//! The search through a projection: rows whose bound is above a distance within which k rows are known to lie are left out.
+//! The rows near to a query, found through a projection: those whose bound says that they are not among them are never
+//! read.
 //!
-//! First k rows with small bounds, some of every chunk, are measured; the largest of their distances is that distance.
-//! Then the rows whose bound is not above it are measured, each as the plain search measures it, so results have the same
-//! bits.
+//! First some rows with small bounds, of every chunk, are measured; the k-th smallest of their distances is one within which
+//! k rows lie. Then the rows whose bound does not rule them out are measured, by differences in float64: what is found does
+//! not depend on how the bounds fell out.
 
-use super::super::pool::{Parts, Pool};
-use super::super::projection::{BLOCK, COARSE, FINE, Projected, Projection};
-use super::super::tile::{Plan, SquaredDifference, pair_list, pair_sums};
-use super::super::vector::Isa;
-use super::super::{InstructionSet, Kernel};
-use super::{Neighbour, group_of};
+use super::pool::{Parts, Pool};
+use super::projection::{BLOCK, COARSE, FINE, Projected, Projection};
+use super::tile::{Plan, SquaredDifference, pair_list, pair_sums};
+use super::vector::Isa;
+use super::{InstructionSet, Kernel};
 use crate::dataset::Rows;
 use crate::error::{Result, try_vec};
 use crate::exec::Stop;
@@ -21,15 +21,47 @@ const BLOCKS: usize = 16;
 /// Rows of that.
 const ROWS: usize = BLOCKS * BLOCK;
 
+/// A data row and its squared distance; the order puts the nearest first, and of equals the lowest index.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Neighbour {
+    /// Squared distance.
+    pub d2: f64,
+    /// The row.
+    pub index: u32,
+}
+
+impl Eq for Neighbour {}
+
+impl Ord for Neighbour {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.d2.total_cmp(&other.d2).then(self.index.cmp(&other.index))
+    }
+}
+
+impl PartialOrd for Neighbour {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Which rows are looked for.
+#[derive(Clone, Copy)]
+pub enum Wanted<'a> {
+    /// The k nearest.
+    Nearest(usize),
+    /// All whose squared distance is within so much of the smallest, one number for each query, as far as there is room for
+    /// them.
+    Within(&'a [f64]),
+}
+
 /// What the second pass needs.
 pub struct Scan<'a> {
     projection: &'a Projection,
     rows: &'a Rows,
     plan: &'a Plan,
     x: &'a [f64],
-    k: usize,
     projected: Projected,
-    /// The distance, squared, within which each query has k rows, and the score that this allows.
+    /// Rows farther than this, squared, are not looked for, and the score that this allows.
     limits: Vec<(f64, f32)>,
     stop: &'a Stop<'a>,
 }
@@ -44,7 +76,7 @@ impl<'a> Scan<'a> {
         projection: &'a Projection,
         rows: &'a Rows,
         (plan, x): (&'a Plan, &'a [f64]),
-        k: usize,
+        wanted: Wanted<'_>,
         found: &mut [Vec<Neighbour>],
         stop: &'a Stop<'a>,
     ) -> Result<Option<Self>> {
@@ -52,9 +84,10 @@ impl<'a> Scan<'a> {
         let queries = x.len() / plan.stride;
         let mut limits = try_vec(queries, (0.0, 0.0), "one value per query")?;
         let chunks = plan.chunks();
+        let k = if let Wanted::Nearest(k) = wanted { k } else { 1 };
         // Twice as many as are needed, since they do not lie evenly; chunks but the last are alike and larger than that.
         let seeds = (2 * k).div_ceil(chunks);
-        let mut scan = Self { projection, rows, plan, x, k, projected, limits: Vec::new(), stop };
+        let mut scan = Self { projection, rows, plan, x, projected, limits: Vec::new(), stop };
         {
             let found = Parts::new(found);
             let tasks = queries.div_ceil(Plan::GROUP) * chunks;
@@ -84,14 +117,40 @@ impl<'a> Scan<'a> {
                 let x = &x[b * plan.stride..(b + 1) * plan.stride];
                 far.max(isa.run(Measure { x, row: &row, plan }))
             });
+            let limit = match wanted {
+                Wanted::Nearest(_) => farthest,
+                Wanted::Within(margin) => farthest + margin[b],
+            };
             // SAFETY: as above.
-            unsafe { parts.part(b..b + 1)[0] = (farthest, scan.projected.threshold(b, farthest)) };
+            unsafe { parts.part(b..b + 1)[0] = (limit, scan.projected.threshold(b, limit)) };
         })?;
         scan.limits = limits;
         Ok(Some(scan))
     }
 
-    /// The second pass of a group of queries over chunk `c`: measures what the bounds leave, into `found`.
+    /// Looks for no row for query `b`.
+    pub fn leave_out(&mut self, b: usize) {
+        self.limits[b] = (-1.0, f32::NEG_INFINITY);
+    }
+
+    /// About how many rows the second pass would measure for each query: counted on some of the rows, always the same.
+    pub fn expected(&self, pool: &Pool, isa: InstructionSet) -> Result<Vec<usize>> {
+        const EVERY: usize = 16;
+        let queries = self.limits.len();
+        let mut counts = try_vec(queries, 0, "one value per query")?;
+        let parts = Parts::new(&mut counts);
+        pool.run(queries.div_ceil(Plan::GROUP), queries * self.rows.len() * COARSE / 8 / EVERY, |g| {
+            let queries = group_of(g, queries);
+            // SAFETY: each task has its own queries.
+            let counts = unsafe { parts.part(queries.clone()) };
+            isa.run(Count { scan: self, every: EVERY, queries, counts });
+        })?;
+        counts.iter_mut().for_each(|count| *count *= EVERY);
+        Ok(counts)
+    }
+
+    /// The second pass of a group of queries over chunk `c`: measures what the bounds leave, into `found`, each of which
+    /// keeps the nearest rows that it has room for. `row` is room for decoded rows.
     pub fn measure(
         &self,
         isa: InstructionSet,
@@ -106,7 +165,7 @@ impl<'a> Scan<'a> {
     /// Which queries ask for each row, a bit for each query of the group: a row is then decoded once for all of them.
     ///
     /// # Safety
-    /// See [`super::super::vector`].
+    /// See [`super::vector`].
     #[inline(always)]
     unsafe fn ask<S: Isa>(
         &self,
@@ -232,6 +291,37 @@ fn keep(heap: &mut BinaryHeap<Neighbour>, k: usize, first: usize, scores: &[f32]
     }
 }
 
+/// The rows that the bounds leave of every so manieth stretch of the data, counted.
+struct Count<'a> {
+    scan: &'a Scan<'a>,
+    every: usize,
+    queries: Range<usize>,
+    counts: &'a mut [usize],
+}
+
+impl Kernel for Count<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Isa>(self) {
+        let Self { scan, every, queries, counts } = self;
+        let (mut scores, mut asked) = ([0.0; Plan::GROUP * ROWS], [0; ROWS]);
+        for rows in stretches(0..scan.rows.len()).step_by(every) {
+            if scan.stop.now() {
+                break;
+            }
+            // SAFETY: the instruction set is this function's own precondition.
+            unsafe {
+                scan.projection.scores::<S>(scan.coarse(&queries), blocks(&rows), &mut scores);
+                scan.ask::<S>(&queries, &rows, &mut scores, &mut asked);
+            }
+            for (b, count) in counts.iter_mut().enumerate() {
+                *count += asked.iter().filter(|&asked| asked >> b & 1 == 1).count();
+            }
+        }
+    }
+}
+
 /// The rows of a chunk that the bounds leave, measured.
 struct Survivors<'a> {
     scan: &'a Scan<'a>,
@@ -247,13 +337,14 @@ impl Kernel for Survivors<'_> {
     #[inline(always)]
     unsafe fn run<S: Isa>(self) {
         let Self { scan, chunk, queries, found, row } = self;
-        let Scan { rows: data, plan, x, k, ref limits, .. } = *scan;
+        let Scan { rows: data, plan, x, ref limits, .. } = *scan;
+        let room: Vec<usize> = found.iter().map(Vec::capacity).collect();
         let mut heaps: Vec<BinaryHeap<Neighbour>> = found.iter_mut().map(|f| std::mem::take(f).into()).collect();
         let x = &x[queries.start * plan.stride..queries.end * plan.stride];
         let mut asked = [0_u64; ROWS];
         let mut pairs = Vec::with_capacity(row.len() / plan.stride * queries.len());
         let mut indices = vec![0; row.len() / plan.stride];
-        let mut into = Into { k, limits: &limits[queries.clone()], heaps: &mut heaps };
+        let mut into = Into { room: &room, limits: &limits[queries.clone()], heaps: &mut heaps };
         let mut scores = [0.0; Plan::GROUP * ROWS];
         for rows in stretches(chunk) {
             if scan.stop.now() {
@@ -296,7 +387,7 @@ impl Kernel for Survivors<'_> {
 
 /// Where what is measured goes.
 struct Into<'a> {
-    k: usize,
+    room: &'a [usize],
     limits: &'a [(f64, f32)],
     heaps: &'a mut [BinaryHeap<Neighbour>],
 }
@@ -323,7 +414,7 @@ unsafe fn measure<S: Isa>(
             }
             let heap = &mut into.heaps[b as usize];
             // Rows come in index order, so an equal distance never displaces an earlier row.
-            if heap.len() < into.k {
+            if heap.len() < into.room[b as usize] {
                 heap.push(found);
             } else if let Some(mut worst) = heap.peek_mut()
                 && d2 < worst.d2
@@ -332,4 +423,9 @@ unsafe fn measure<S: Isa>(
             }
         }
     }
+}
+
+/// The queries of group `g` in a wave of `len`.
+pub fn group_of(g: usize, len: usize) -> Range<usize> {
+    (g * Plan::GROUP).min(len)..((g + 1) * Plan::GROUP).min(len)
 }

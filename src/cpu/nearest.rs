@@ -1,13 +1,12 @@
 //! Exact k nearest rows: squared differences in float64, a bounded heap per query and chunk. Where a projection of the data
-//! is at hand, [`pruned`] finds the rows that need no look.
+//! is at hand, [`super::survivors`] finds the rows that need no look.
 //!
 //! Memory: per thread one decoded tile and `64 × tile` distances; per wave at most [`WAVE_BYTES`] of candidates, or one
 //! query's if that is more (`16 · min(k · chunks, N)` bytes).
 
-mod pruned;
-
 use super::pool::{Parts, Pool};
 use super::projection::Projection;
+use super::survivors::{Neighbour, Scan, Wanted, group_of};
 use super::tile::{Buffer, Plan, SquaredDifference, decode, pack, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
@@ -20,27 +19,6 @@ use std::ops::Range;
 
 /// Candidates kept at a time.
 const WAVE_BYTES: usize = 64 << 20;
-
-/// A data row and its squared distance; the order puts the nearest first, and of equals the lowest index.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Neighbour {
-    d2: f64,
-    index: u32,
-}
-
-impl Eq for Neighbour {}
-
-impl Ord for Neighbour {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.d2.total_cmp(&other.d2).then(self.index.cmp(&other.index))
-    }
-}
-
-impl PartialOrd for Neighbour {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
 
 /// A group of queries against one chunk.
 struct ChunkTask<'a> {
@@ -121,7 +99,7 @@ pub fn run(
     // Bounds do not pay where a good part of the rows is asked for.
     const FEW: usize = 32;
     let few = k <= rows.len() / FEW;
-    let projection = if few { Projection::of(pool, isa, rows, batch, limit) } else { None };
+    let projection = if few { Projection::of(pool, isa, rows, Some(batch), limit) } else { None };
     for (w, ids) in ids.chunks(wave).enumerate() {
         exec.report((w * wave) as u64, batch as u64)?;
         let packed = pack(x, ids, plan.stride)?;
@@ -148,7 +126,9 @@ pub fn run(
         );
         let stop = exec.stop();
         let scan = match projection {
-            Some(projection) => pruned::Scan::new(pool, isa, projection, rows, (&plan, &packed), k, &mut found, &stop)?,
+            Some(projection) => {
+                Scan::new(pool, isa, projection, rows, (&plan, &packed), Wanted::Nearest(k), &mut found, &stop)?
+            }
             None => None,
         };
         stop.check()?;
@@ -202,9 +182,4 @@ pub fn run(
         }
     }
     exec.report(batch as u64, batch as u64)
-}
-
-/// The queries of group `g` in a wave of `len`.
-fn group_of(g: usize, len: usize) -> Range<usize> {
-    (g * Plan::GROUP).min(len)..((g + 1) * Plan::GROUP).min(len)
 }
