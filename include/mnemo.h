@@ -389,7 +389,7 @@ void mnemo_cancel_release(mnemo_cancel *cancel);
 #define MNEMO_ISA_AVX2 2
 
 /**
- * Instruction set: x86-64 with AVX-512 F, DQ and VL.
+ * Instruction set: x86-64 with AVX-512 F, DQ, VL and VNNI.
  */
 #define MNEMO_ISA_AVX512 3
 

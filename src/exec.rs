@@ -1,8 +1,8 @@
 //! How one call runs: its seed, and how the caller watches and stops it.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, per_row};
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A flag that any thread may raise to stop a call.
 #[derive(Debug, Default)]
@@ -55,6 +55,30 @@ fn stopped() -> Error {
 /// A progress callback: (done, total) → whether to go on.
 pub type Progress<'a> = dyn FnMut(u64, u64) -> bool + 'a;
 
+/// The nearest training row of each sample at the last step: where a search begins at the next. It saves work and never
+/// changes a result.
+pub struct Trail(Vec<AtomicU32>);
+
+impl Trail {
+    /// One of `samples` samples, none of which has taken a step.
+    pub fn new(samples: usize) -> Result<Self> {
+        Ok(Self(per_row(samples, |_| AtomicU32::new(u32::MAX))?))
+    }
+
+    /// The row kept for sample `i`.
+    pub fn get(&self, i: usize) -> Option<usize> {
+        let row = self.0.get(i)?.load(Ordering::Relaxed);
+        (row != u32::MAX).then_some(row as usize)
+    }
+
+    /// Keeps a row for sample `i`.
+    pub fn set(&self, i: usize, row: usize) {
+        if let (Some(at), Ok(row)) = (self.0.get(i), u32::try_from(row)) {
+            at.store(row, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The circumstances of one call. It stays on the thread that entered the library; workers see only its [`Stop`].
 #[derive(Default)]
 pub struct Exec<'a> {
@@ -68,12 +92,14 @@ pub struct Exec<'a> {
     pub progress: RefCell<Option<&'a mut Progress<'a>>>,
     /// What `progress` was last told.
     pub told: Cell<(u64, u64)>,
+    /// What samplers know of their samples from the last step.
+    pub trail: Option<&'a Trail>,
 }
 
 impl Exec<'_> {
     /// The same seed and cancel flag without the progress callback, for a call inside a call.
     pub fn quiet(&self) -> Exec<'_> {
-        Exec { seed: self.seed, stream: self.stream, cancel: self.cancel, ..Exec::default() }
+        Exec { seed: self.seed, stream: self.stream, cancel: self.cancel, trail: self.trail, ..Exec::default() }
     }
 
     /// Runs `work`, a call inside this one: where it reports its own progress, this one's stands still and is told again,

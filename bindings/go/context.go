@@ -67,7 +67,7 @@ const (
 	ISABest     InstructionSet = C.MNEMO_ISA_BEST     // the best that this processor has; the initial value
 	ISAPortable InstructionSet = C.MNEMO_ISA_PORTABLE // what every processor has; several times slower
 	ISAAVX2     InstructionSet = C.MNEMO_ISA_AVX2     // x86-64 with AVX2 and FMA
-	ISAAVX512   InstructionSet = C.MNEMO_ISA_AVX512   // x86-64 with AVX-512 F, DQ and VL
+	ISAAVX512   InstructionSet = C.MNEMO_ISA_AVX512   // x86-64 with AVX-512 F, DQ, VL and VNNI
 )
 
 func (s InstructionSet) context(c *contextConfig) { c.options.instruction_set = C.uint32_t(s) }

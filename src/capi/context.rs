@@ -18,7 +18,7 @@ pub const MNEMO_ISA_BEST: u32 = 0;
 pub const MNEMO_ISA_PORTABLE: u32 = 1;
 /// Instruction set: x86-64 with AVX2 and FMA.
 pub const MNEMO_ISA_AVX2: u32 = 2;
-/// Instruction set: x86-64 with AVX-512 F, DQ and VL.
+/// Instruction set: x86-64 with AVX-512 F, DQ, VL and VNNI.
 pub const MNEMO_ISA_AVX512: u32 = 3;
 
 /// A machine to compute on, with its own threads. Objects made from a context keep what they need of it: it may be

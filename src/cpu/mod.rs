@@ -1,10 +1,12 @@
 //! The CPU engine: rayon threads over SIMD kernels that are chosen once, at run time.
 
+mod bounds;
 mod elementwise;
 mod empirical;
 mod nearest;
 mod pool;
 mod projection;
+mod quantized;
 mod survivors;
 mod tile;
 mod vector;
@@ -26,7 +28,8 @@ pub enum InstructionSet {
     Portable,
     /// x86-64 with AVX2 and FMA.
     Avx2,
-    /// x86-64 with AVX-512 F, DQ and VL (without VL half the registers are out of the compiler's reach).
+    /// x86-64 with AVX-512 F, DQ, VL (without it half the registers are out of the compiler's reach) and VNNI (8-bit
+    /// products).
     Avx512,
 }
 
@@ -49,6 +52,7 @@ impl InstructionSet {
             if is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
             {
                 sets.push(Self::Avx512);
             }
@@ -78,9 +82,9 @@ impl InstructionSet {
             unsafe { kernel.run::<Avx2>() }
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl")]
+        #[target_feature(enable = "avx2,fma,avx512f,avx512dq,avx512vl,avx512vnni")]
         unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
-            // SAFETY: compiled for and, by the caller's promise, running on AVX-512 F, DQ and VL.
+            // SAFETY: compiled for and, by the caller's promise, running on AVX-512 F, DQ, VL and VNNI.
             unsafe { kernel.run::<Avx512>() }
         }
         // SAFETY: a Cpu holds only a set that `available` found on this processor.

@@ -1,12 +1,12 @@
-//! Exact k nearest rows: squared differences in float64, a bounded heap per query and chunk. Where a projection of the data
-//! is at hand, [`super::survivors`] finds the rows that need no look.
+//! Exact k nearest rows: squared differences in float64, a bounded heap per query and chunk. Where bounds of
+//! distances are at hand, [`super::survivors`] finds the rows that need no look.
 //!
 //! Memory: per thread one decoded tile and `64 × tile` distances; per wave at most [`WAVE_BYTES`] of candidates, or one
 //! query's if that is more (`16 · min(k · chunks, N)` bytes).
 
+use super::bounds::Bounds;
 use super::pool::{Parts, Pool};
-use super::projection::Projection;
-use super::survivors::{Neighbour, Scan, Wanted, group_of};
+use super::survivors::{Among, Found, Neighbour, Scan, Wanted, group_of};
 use super::tile::{Buffer, Plan, SquaredDifference, decode, pack, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
@@ -14,7 +14,6 @@ use crate::dataset::Rows;
 use crate::error::{Result, per_row, try_vec};
 use crate::exec::{Exec, Stop};
 use crate::tensor::Matrix;
-use std::collections::BinaryHeap;
 use std::ops::Range;
 
 /// Candidates kept at a time.
@@ -28,7 +27,7 @@ struct ChunkTask<'a> {
     x: &'a [f64],
     k: usize,
     /// The best k rows of the chunk for each query.
-    found: &'a mut [Vec<Neighbour>],
+    found: &'a mut [Found],
     tile: &'a mut [f64],
     d2: &'a mut [f64],
     stop: &'a Stop<'a>,
@@ -40,7 +39,6 @@ impl Kernel for ChunkTask<'_> {
     #[inline(always)]
     unsafe fn run<S: Isa>(self) {
         let plan = self.plan;
-        let mut heaps: Vec<BinaryHeap<Neighbour>> = self.found.iter_mut().map(|f| std::mem::take(f).into()).collect();
         let mut from = self.positions.start;
         while from < self.positions.end && !self.stop.now() {
             let positions = from..(from + plan.tile).min(self.positions.end);
@@ -49,14 +47,14 @@ impl Kernel for ChunkTask<'_> {
             unsafe {
                 pair_sums::<S::Double, SquaredDifference>(
                     self.x,
-                    0..heaps.len(),
+                    0..self.found.len(),
                     self.tile,
                     positions.len(),
                     plan,
                     self.d2,
                 );
             }
-            for (b, heap) in heaps.iter_mut().enumerate() {
+            for (b, Found { nearest: heap, .. }) in self.found.iter_mut().enumerate() {
                 let d2 = &self.d2[b * plan.tile..][..positions.len()];
                 for (index, &d2) in (from as u32..).zip(d2) {
                     // Rows come in index order, so an equal distance never displaces an earlier row.
@@ -70,9 +68,6 @@ impl Kernel for ChunkTask<'_> {
                 }
             }
             from = positions.end;
-        }
-        for (found, heap) in self.found.iter_mut().zip(heaps) {
-            *found = heap.into_vec();
         }
     }
 }
@@ -93,27 +88,43 @@ pub fn run(
     let plan = Plan::new(rows.len(), rows.dim());
     let chunks = plan.chunks();
     let per_query = (k * chunks).min(rows.len()) * size_of::<Neighbour>();
-    let wave = (WAVE_BYTES / per_query).clamp(1, Plan::GROUP * (4 * pool.threads()).div_ceil(chunks)).min(batch.max(1));
-    let groups = wave.div_ceil(Plan::GROUP);
     let ids = per_row(batch, |i| i)?;
     // Bounds do not pay where a good part of the rows is asked for.
     const FEW: usize = 32;
     let few = k <= rows.len() / FEW;
-    let projection = if few { Projection::of(pool, isa, rows, Some(batch), limit) } else { None };
+    let bounds = if few { Bounds::of(pool, isa, rows, Some(batch), limit) } else { None };
+    // A search by bounds reads the data once for a whole wave.
+    let groups = if bounds.is_some() { 4 } else { (4 * pool.threads()).div_ceil(chunks) };
+    let wave = (WAVE_BYTES / per_query).clamp(1, groups * Plan::GROUP).min(batch.max(1));
+    let groups = wave.div_ceil(Plan::GROUP);
     for (w, ids) in ids.chunks(wave).enumerate() {
         exec.report((w * wave) as u64, batch as u64)?;
         let packed = pack(x, ids, plan.stride)?;
-        // Candidates lie [group][chunk][query]; all memory is taken here, where its lack can be reported.
-        let mut found = try_vec(ids.len() * chunks, Vec::new(), "nearest candidates")?;
-        found.clear();
-        for g in 0..groups {
-            for c in 0..chunks {
-                for _ in group_of(g, ids.len()) {
-                    let room = k.min(plan.chunk_range(c).len());
-                    let mut v = try_vec(room, Neighbour { d2: 0.0, index: 0 }, "nearest candidates")?;
-                    v.clear();
-                    found.push(v);
-                }
+        let stop = exec.stop();
+        let scan = match bounds {
+            Some(bounds) => {
+                let packed = pack(x, ids, plan.stride)?;
+                Scan::new(isa, bounds, rows, (&plan, packed), Wanted::Nearest(k), &stop)?
+            }
+            None => None,
+        };
+        let scan = match scan {
+            Some(mut scan) => {
+                scan.begin(pool, isa, Among::All)?;
+                scan.count(pool, isa)?;
+                Some(scan)
+            }
+            None => None,
+        };
+        stop.check()?;
+        // [chunk][query]; a plain search fills all of it, whose lack can be reported here.
+        let room = |c: usize| k.min(plan.chunk_range(c).len());
+        let mut found = try_vec(ids.len() * chunks, Found::default(), "nearest candidates")?;
+        if scan.is_none() {
+            for (i, found) in found.iter_mut().enumerate() {
+                let mut v = try_vec(room(i / ids.len()), Neighbour { d2: 0.0, index: 0 }, "nearest candidates")?;
+                v.clear();
+                found.nearest = v.into();
             }
         }
         let scratch = std::sync::Mutex::new(
@@ -124,55 +135,42 @@ pub fn run(
                 })
                 .collect::<Result<Vec<_>>>()?,
         );
-        let stop = exec.stop();
-        let scan = match projection {
-            Some(projection) => {
-                Scan::new(pool, isa, projection, rows, (&plan, &packed), Wanted::Nearest(k), &mut found, &stop)?
-            }
-            None => None,
-        };
-        stop.check()?;
         let found_parts = Parts::new(&mut found);
-        pool.run(groups * chunks, ids.len() * rows.len() * rows.dim(), |task| {
+        let scan_tasks = if scan.is_some() { 1 } else { groups };
+        pool.run(scan_tasks * chunks, ids.len() * rows.len() * rows.dim(), |task| {
             let (g, c) = (task / chunks, task % chunks);
-            let queries = group_of(g, ids.len());
-            if queries.is_empty() {
-                return;
-            }
-            let at = queries.start * chunks + c * queries.len();
+            let queries = if scan.is_some() { 0..ids.len() } else { group_of(g, ids.len()) };
+            let at = c * ids.len();
+            // SAFETY: each task has its own part, and `found` outlives `run`.
+            let found = unsafe { found_parts.part(at + queries.start..at + queries.end) };
             let spare = scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
             let Some((mut tile, mut d2)) = spare else { unreachable!("one scratch per thread") };
-            if let Some(scan) = &scan {
-                // SAFETY: as below.
-                let found = unsafe { found_parts.part(at..at + queries.len()) };
-                scan.measure(isa, c, queries, found, &mut tile);
-                scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((tile, d2));
-                return;
+            match &scan {
+                Some(scan) => scan.measure(isa, c, found, room(c), &mut tile),
+                None => isa.run(ChunkTask {
+                    rows,
+                    plan: &plan,
+                    positions: plan.chunk_range(c),
+                    x: &packed[queries.start * plan.stride..queries.end * plan.stride],
+                    k,
+                    found,
+                    tile: &mut tile,
+                    d2: &mut d2,
+                    stop: &stop,
+                }),
             }
-            isa.run(ChunkTask {
-                rows,
-                plan: &plan,
-                positions: plan.chunk_range(c),
-                x: &packed[queries.start * plan.stride..queries.end * plan.stride],
-                k,
-                // SAFETY: each task has its own part, and `found` outlives `run`.
-                found: unsafe { found_parts.part(at..at + queries.len()) },
-                tile: &mut tile,
-                d2: &mut d2,
-                stop: &stop,
-            });
             scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((tile, d2));
         })?;
         stop.check()?;
+        scan.as_ref().map_or(Ok(()), Scan::check)?;
         for (i, &id) in ids.iter().enumerate() {
-            let queries = group_of(i / Plan::GROUP, ids.len());
-            let at = |c: usize| queries.start * chunks + c * queries.len() + i % Plan::GROUP;
+            let at = |c: usize| c * ids.len() + i;
             let mut all = try_vec(
-                (0..chunks).map(|c| found[at(c)].len()).sum(),
+                (0..chunks).map(|c| found[at(c)].nearest.len()).sum(),
                 Neighbour { d2: 0.0, index: 0 },
                 "nearest candidates",
             )?;
-            let candidates = (0..chunks).flat_map(|c| &found[at(c)]);
+            let candidates = (0..chunks).flat_map(|c| &found[at(c)].nearest);
             all.iter_mut().zip(candidates).for_each(|(to, from)| *to = *from);
             all.sort_unstable();
             for (j, n) in all[..k].iter().enumerate() {

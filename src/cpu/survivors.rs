@@ -1,25 +1,31 @@
-//! The rows near to a query, found through a projection: those whose bound says that they are not among them are never
+//! The rows near to a query, found through [`super::bounds`]: those whose bound says that they are not among them are never
 //! read.
 //!
-//! First some rows with small bounds, of every chunk, are measured; the k-th smallest of their distances is one within which
-//! k rows lie. Then the rows whose bound does not rule them out are measured, by differences in float64: what is found does
-//! not depend on how the bounds fell out.
+//! First some rows with small bounds are measured, which gives a distance within which there are rows enough. Then all rows
+//! are looked through by their bounds; those that may be nearer than what is known are measured, by differences in float64,
+//! and make the search narrower; others that may count are kept with their bounds. What is found in the end does not depend on
+//! which thread came first.
 
+use super::bounds::{Bounds, Prepared};
 use super::pool::{Parts, Pool};
-use super::projection::{BLOCK, COARSE, FINE, Projected, Projection};
-use super::tile::{Plan, SquaredDifference, pair_list, pair_sums};
+use super::projection::{BLOCK, NUMBERS};
+use super::tile::{Buffer, Plan, SquaredDifference, pair_list, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
 use crate::dataset::Rows;
-use crate::error::{Result, try_vec};
+use crate::error::{Error, Result, per_row, try_vec};
 use crate::exec::Stop;
 use std::collections::BinaryHeap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Blocks whose scores are looked at together.
 const BLOCKS: usize = 16;
 /// Rows of that.
 const ROWS: usize = BLOCKS * BLOCK;
+/// Of so many blocks of a chunk the first [`SAMPLED`] stand for all.
+const PERIOD: usize = 32;
+const SAMPLED: usize = 2;
 
 /// A data row and its squared distance; the order puts the nearest first, and of equals the lowest index.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -44,172 +50,303 @@ impl PartialOrd for Neighbour {
     }
 }
 
-/// Which rows are looked for.
-#[derive(Clone, Copy)]
-pub enum Wanted<'a> {
-    /// The k nearest.
-    Nearest(usize),
-    /// All whose squared distance is within so much of the smallest, one number for each query, as far as there is room for
-    /// them.
-    Within(&'a [f64]),
+/// A row whose bound does not rule it out.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Candidate {
+    /// Its score by its code.
+    pub score: f32,
+    /// The row.
+    pub index: u32,
 }
 
-/// What the second pass needs.
+/// What is found for a query in a chunk.
+#[derive(Clone, Default)]
+pub struct Found {
+    /// The k nearest that were measured, if the k nearest are wanted.
+    pub nearest: BinaryHeap<Neighbour>,
+    /// Rows that may be near enough, if such are wanted, in any order: those with the smallest scores if they are more than
+    /// there is room for.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Which rows are looked for.
+#[derive(Clone)]
+pub enum Wanted {
+    /// The k nearest.
+    Nearest(usize),
+    /// All whose squared distance is within so much of the smallest, one number for each query.
+    Within(Vec<f64>),
+}
+
+/// A search.
 pub struct Scan<'a> {
-    projection: &'a Projection,
+    bounds: &'a Bounds,
     rows: &'a Rows,
     plan: &'a Plan,
-    x: &'a [f64],
-    projected: Projected,
-    /// Rows farther than this, squared, are not looked for, and the score that this allows.
-    limits: Vec<(f64, f32)>,
+    /// The queries, packed.
+    pub x: Buffer<f64>,
+    prepared: Prepared,
+    wanted: Wanted,
+    /// The squared distance within which k rows are known: the bits of a float64, whose order is theirs.
+    limits: Vec<AtomicU64>,
+    expected: Vec<Expected>,
+    lacking: AtomicBool,
     stop: &'a Stop<'a>,
 }
 
+/// What some of the data say about a query: about how many rows will be measured, and how many blocks of rows the projection
+/// leaves.
+#[derive(Clone, Copy, Default)]
+struct Expected {
+    rows: usize,
+    blocks: usize,
+}
+
+/// Which rows are looked through.
+#[derive(Clone, Copy)]
+pub enum Among {
+    /// Some, which stand for all.
+    Sample,
+    /// All.
+    All,
+}
+
+impl Among {
+    /// The blocks of a chunk, in pieces.
+    fn pieces(self, chunk: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let (every, take) = match self {
+            Self::Sample => (PERIOD, SAMPLED),
+            Self::All => (BLOCKS, BLOCKS),
+        };
+        // Chunks begin at a block.
+        let end = chunk.end.div_ceil(BLOCK);
+        (chunk.start / BLOCK..end).step_by(every).map(move |from| from..(from + take).min(end))
+    }
+}
+
 impl<'a> Scan<'a> {
-    /// The first pass, which uses `found` (as the plain search does, and leaves it empty) to keep candidates. `None` if a
-    /// query cannot be projected.
-    #[allow(clippy::too_many_arguments)]
+    /// A search that has not begun: nothing limits it. `None` if a query cannot be projected.
     pub fn new(
-        pool: &Pool,
         isa: InstructionSet,
-        projection: &'a Projection,
+        bounds: &'a Bounds,
         rows: &'a Rows,
-        (plan, x): (&'a Plan, &'a [f64]),
-        wanted: Wanted<'_>,
-        found: &mut [Vec<Neighbour>],
+        (plan, x): (&'a Plan, Buffer<f64>),
+        wanted: Wanted,
         stop: &'a Stop<'a>,
     ) -> Result<Option<Self>> {
-        let Some(projected) = projection.project(isa, x, rows.mean())? else { return Ok(None) };
+        let Some(prepared) = bounds.prepare(isa, &x, rows.mean())? else { return Ok(None) };
         let queries = x.len() / plan.stride;
-        let mut limits = try_vec(queries, (0.0, 0.0), "one value per query")?;
-        let chunks = plan.chunks();
-        let k = if let Wanted::Nearest(k) = wanted { k } else { 1 };
-        // Twice as many as are needed, since they do not lie evenly; chunks but the last are alike and larger than that.
-        let seeds = (2 * k).div_ceil(chunks);
-        let mut scan = Self { projection, rows, plan, x, projected, limits: Vec::new(), stop };
-        {
-            let found = Parts::new(found);
-            let tasks = queries.div_ceil(Plan::GROUP) * chunks;
-            pool.run(tasks, queries * rows.len() * COARSE / 8, |task| {
-                let (g, c) = (task / chunks, task % chunks);
-                let queries = group_of(g, queries);
-                let at = queries.start * chunks + c * queries.len();
-                // SAFETY: each task has its own part, and `found` outlives `run`.
-                let found = unsafe { found.part(at..at + queries.len()) };
-                isa.run(Bounds { scan: &scan, chunk: plan.chunk_range(c), queries, seeds, found });
-            })?;
-        }
-        let (found, parts) = (Parts::new(found), Parts::new(&mut limits));
-        pool.run(queries, queries * k * plan.stride, |b| {
-            let group = group_of(b / Plan::GROUP, queries);
-            let mut nearest: Vec<Neighbour> = Vec::new();
-            for c in 0..chunks {
-                let at = group.start * chunks + c * group.len() + b % Plan::GROUP;
-                // SAFETY: the candidates and the threshold of query b are this task's alone.
-                nearest.append(&mut unsafe { found.part(at..at + 1) }[0].drain(..).collect());
+        Ok(Some(Self {
+            bounds,
+            rows,
+            plan,
+            x,
+            prepared,
+            wanted,
+            limits: per_row(queries, |_| AtomicU64::new(f64::INFINITY.to_bits()))?,
+            expected: try_vec(
+                queries,
+                Expected { rows: rows.len(), blocks: rows.len() / BLOCK },
+                "one value per query",
+            )?,
+            lacking: AtomicBool::new(false),
+            stop,
+        }))
+    }
+
+    /// Measures the rows with the smallest projected bounds, and so limits the search.
+    pub fn begin(&mut self, pool: &Pool, isa: InstructionSet, among: Among) -> Result<()> {
+        let (chunks, queries) = (self.plan.chunks(), self.limits.len());
+        let k = if let Wanted::Nearest(k) = self.wanted { k } else { 1 };
+        // The nearest by their bounds are not quite the nearest, nor are they spread evenly over the chunks.
+        let seeds = k + k / 4 + 8;
+        let of_chunk = (2 * seeds).div_ceil(chunks);
+        let mut found = try_vec(queries * chunks, BinaryHeap::new(), "rows near a sample")?;
+        let (parts, scan) = (Parts::new(&mut found), &*self);
+        let work = queries * scan.rows.len() * NUMBERS / 8;
+        pool.run(chunks, if let Among::All = among { work } else { work / PERIOD * SAMPLED }, |c| {
+            // SAFETY: each task has its own part, and `found` outlives `run`.
+            let found = unsafe { parts.part(c * queries..(c + 1) * queries) };
+            if isa.run(Smallest { scan, chunk: scan.plan.chunk_range(c), among, seeds: of_chunk, found }).is_err() {
+                scan.lacking.store(true, Ordering::Relaxed);
             }
-            nearest.sort_unstable();
-            nearest.truncate(k);
-            let mut row = vec![0.0; plan.stride];
-            let farthest = nearest.iter().fold(0.0, |far: f64, n| {
-                rows.decode(n.index as usize, &mut row[..rows.dim()]);
-                let x = &x[b * plan.stride..(b + 1) * plan.stride];
-                far.max(isa.run(Measure { x, row: &row, plan }))
-            });
-            let limit = match wanted {
-                Wanted::Nearest(_) => farthest,
-                Wanted::Within(margin) => farthest + margin[b],
+        })?;
+        pool.run(queries, queries * k * scan.plan.stride, |b| {
+            let Ok(mut row) = Buffer::zeros(scan.plan.stride, "decoded row") else {
+                return scan.lacking.store(true, Ordering::Relaxed);
             };
-            // SAFETY: as above.
-            unsafe { parts.part(b..b + 1)[0] = (limit, scan.projected.threshold(b, limit)) };
+            // SAFETY: what was found for query b is this task's alone.
+            let of_chunks = (0..chunks).map(|c| unsafe { &mut parts.part(c * queries + b..c * queries + b + 1)[0] });
+            let mut near = Vec::new();
+            for found in of_chunks {
+                if near.try_reserve(found.len()).is_err() {
+                    return scan.lacking.store(true, Ordering::Relaxed);
+                }
+                near.extend(found.drain());
+            }
+            near.sort_unstable();
+            near.truncate(seeds);
+            for n in &mut near {
+                n.d2 = scan.distance(isa, b, n.index as usize, &mut row);
+            }
+            near.sort_unstable();
+            if let Some(farthest) = near.get(k - 1) {
+                scan.narrow(b, farthest.d2);
+            }
         })?;
-        scan.limits = limits;
-        Ok(Some(scan))
+        scan.check()
     }
 
-    /// Looks for no row for query `b`.
-    pub fn leave_out(&mut self, b: usize) {
-        self.limits[b] = (-1.0, f32::NEG_INFINITY);
-    }
-
-    /// About how many rows the second pass would measure for each query: counted on some of the rows, always the same.
-    pub fn expected(&self, pool: &Pool, isa: InstructionSet) -> Result<Vec<usize>> {
-        const EVERY: usize = 16;
-        let queries = self.limits.len();
-        let mut counts = try_vec(queries, 0, "one value per query")?;
-        let parts = Parts::new(&mut counts);
-        pool.run(queries.div_ceil(Plan::GROUP), queries * self.rows.len() * COARSE / 8 / EVERY, |g| {
-            let queries = group_of(g, queries);
-            // SAFETY: each task has its own queries.
-            let counts = unsafe { parts.part(queries.clone()) };
-            isa.run(Count { scan: self, every: EVERY, queries, counts });
+    /// Counts on a sample how many rows will be measured for each query.
+    pub fn count(&mut self, pool: &Pool, isa: InstructionSet) -> Result<()> {
+        let (chunks, queries) = (self.plan.chunks(), self.limits.len());
+        let mut counts = try_vec(queries * chunks, Expected::default(), "one value per query")?;
+        let (parts, scan) = (Parts::new(&mut counts), &*self);
+        pool.run(chunks, queries * scan.rows.len() * NUMBERS / 4 / PERIOD * SAMPLED, |c| {
+            // SAFETY: each task has its own part, and `counts` outlives `run`.
+            let counts = unsafe { parts.part(c * queries..(c + 1) * queries) };
+            isa.run(Count { scan, chunk: scan.plan.chunk_range(c), counts });
         })?;
-        counts.iter_mut().for_each(|count| *count *= EVERY);
-        Ok(counts)
+        let sampled = (0..chunks).flat_map(|c| Among::Sample.pieces(self.plan.chunk_range(c)));
+        let sampled: usize = sampled.map(|piece| piece.len()).sum();
+        let all = self.rows.len().div_ceil(BLOCK);
+        for (b, expected) in self.expected.iter_mut().enumerate() {
+            let sum = |of: fn(&Expected) -> usize| (0..chunks).map(|c| of(&counts[c * queries + b])).sum::<usize>();
+            *expected = Expected { rows: sum(|e| e.rows) * all / sampled, blocks: sum(|e| e.blocks) * all / sampled };
+        }
+        Ok(())
     }
 
-    /// The second pass of a group of queries over chunk `c`: measures what the bounds leave, into `found`, each of which
-    /// keeps the nearest rows that it has room for. `row` is room for decoded rows.
-    pub fn measure(
-        &self,
-        isa: InstructionSet,
-        c: usize,
-        queries: Range<usize>,
-        found: &mut [Vec<Neighbour>],
-        row: &mut [f64],
-    ) {
-        isa.run(Survivors { scan: self, chunk: self.plan.chunk_range(c), queries, found, row });
+    /// An error if a thread lacked memory.
+    pub fn check(&self) -> Result<()> {
+        if self.lacking.load(Ordering::Relaxed) {
+            return Err(Error::NoMemory("the rows near a sample: no memory".into()));
+        }
+        Ok(())
     }
 
-    /// Which queries ask for each row, a bit for each query of the group: a row is then decoded once for all of them.
+    /// Makes the search of query `b` for the rows near to it narrower by one that may be the nearest. `decoded` is room for it.
+    pub fn hint(&self, isa: InstructionSet, b: usize, row: usize, decoded: &mut [f64]) {
+        self.narrow(b, self.distance(isa, b, row, decoded));
+    }
+
+    /// The smallest squared distance, when all chunks have been searched, and the largest score that a row that is wanted
+    /// can have.
+    pub fn nearest(&self, b: usize) -> (f64, f32) {
+        let best = self.limit(b);
+        (best, self.prepared.threshold(b, best + self.margin(b)).quantized)
+    }
+
+    /// Searches chunk `c`, into `found`, in which each query keeps as many rows as there is `room` for. `row` is room for
+    /// decoded rows.
+    pub fn measure(&self, isa: InstructionSet, c: usize, found: &mut [Found], room: usize, row: &mut [f64]) {
+        if isa.run(Survivors { scan: self, chunk: self.plan.chunk_range(c), found, room, row }).is_err() {
+            self.lacking.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the projection leaves a group of queries so few blocks that it saves more than it costs.
+    fn projects(&self, queries: Range<usize>) -> bool {
+        let all = self.rows.len().div_ceil(BLOCK) * queries.len();
+        let left: usize = self.expected[queries].iter().map(|e| e.blocks).sum();
+        let quads = self.rows.dim().div_ceil(4);
+        NUMBERS * all + quads * left < quads * all
+    }
+
+    /// The squared distance of row `n` from query `b`.
+    fn distance(&self, isa: InstructionSet, b: usize, n: usize, decoded: &mut [f64]) -> f64 {
+        let stride = self.plan.stride;
+        self.rows.decode(n, &mut decoded[..self.rows.dim()]);
+        decoded[self.rows.dim()..stride].fill(0.0);
+        let x = &self.x[b * stride..(b + 1) * stride];
+        isa.run(Measure { x, row: &decoded[..stride], plan: self.plan })
+    }
+
+    fn keeps_candidates(&self) -> bool {
+        matches!(self.wanted, Wanted::Within(_))
+    }
+
+    /// How much farther than the nearest rows may be.
+    fn margin(&self, b: usize) -> f64 {
+        if let Wanted::Within(margins) = &self.wanted { margins[b] } else { 0.0 }
+    }
+
+    fn limit(&self, b: usize) -> f64 {
+        f64::from_bits(self.limits[b].load(Ordering::Relaxed))
+    }
+
+    fn narrow(&self, b: usize, limit: f64) {
+        self.limits[b].fetch_min(limit.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The scores of rows of `blocks` for a group of queries: `found(b, block, scores)` where one is at most what
+    /// `thresholds` say. How many blocks the projection left to each query is added to `left`.
     ///
     /// # Safety
     /// See [`super::vector`].
     #[inline(always)]
-    unsafe fn ask<S: Isa>(
+    unsafe fn look<S: Isa>(
         &self,
         queries: &Range<usize>,
-        rows: &Range<usize>,
-        scores: &mut [f32],
-        asked: &mut [u64; ROWS],
+        blocks: Range<usize>,
+        thresholds: &Thresholds,
+        project: bool,
+        left: &mut [usize; Plan::GROUP],
+        mut found: impl FnMut(usize, usize, &[f32; BLOCK]),
     ) {
-        asked.fill(0);
-        let stride = rows.len().next_multiple_of(BLOCK);
-        for (b, scores) in scores.chunks_exact_mut(stride).enumerate().take(queries.len()) {
-            let query = queries.start + b;
-            let limit = self.limits[query].1;
-            for (i, scores) in scores.chunks_exact_mut(BLOCK).enumerate() {
-                if !scores.iter().fold(false, |any, &s| any | (s <= limit)) {
-                    continue;
+        let mut masks = [u64::MAX >> (64 - queries.len()); BLOCKS];
+        if project {
+            masks.fill(0);
+            let mut scores = [0.0; Plan::GROUP * ROWS];
+            let x = &self.prepared.projected[queries.start * NUMBERS..queries.end * NUMBERS];
+            // SAFETY: the instruction set is the caller's promise.
+            unsafe { self.bounds.projection.scores::<S>(x, blocks.clone(), &mut scores) };
+            for (b, scores) in scores.chunks_exact(blocks.len() * BLOCK).enumerate().take(queries.len()) {
+                let most = thresholds.projected[b];
+                for (mask, scores) in masks.iter_mut().zip(scores.chunks_exact(BLOCK)) {
+                    let any = scores.iter().fold(false, |any, &s| any | (s <= most));
+                    *mask |= u64::from(any) << b;
+                    left[b] += usize::from(any);
                 }
-                // SAFETY: the instruction set is the caller's promise.
-                unsafe { self.projection.refine::<S>(self.fine(query), rows.start / BLOCK + i, scores) };
-                for (asked, &score) in asked[i * BLOCK..].iter_mut().zip(&*scores) {
-                    *asked |= u64::from(score <= limit) << b;
-                }
+            }
+        }
+        for (block, mask) in blocks.zip(masks) {
+            let (x, most) = (&self.prepared.coded, &thresholds.wanted);
+            // SAFETY: the instruction set is the caller's promise.
+            unsafe {
+                self.bounds.quantized.scores::<S>(x, queries.start, mask, block, most, |b, s| found(b, block, s));
             }
         }
     }
 
-    fn coarse(&self, queries: &Range<usize>) -> &[f32] {
-        &self.projected.coarse[queries.start * COARSE..queries.end * COARSE]
-    }
-
-    fn fine(&self, query: usize) -> &[f32] {
-        &self.projected.fine[query * FINE..(query + 1) * FINE]
+    fn thresholds(&self, queries: Range<usize>) -> Thresholds {
+        let mut thresholds = Thresholds {
+            projected: [f32::NEG_INFINITY; Plan::GROUP],
+            wanted: [f32::NEG_INFINITY; Plan::GROUP],
+            nearest: [f32::NEG_INFINITY; Plan::GROUP],
+        };
+        for (i, b) in queries.enumerate() {
+            let (best, margin) = (self.limit(b), self.margin(b));
+            let wanted = self.prepared.threshold(b, best + margin);
+            thresholds.projected[i] = wanted.projected;
+            thresholds.wanted[i] = wanted.quantized;
+            thresholds.nearest[i] = self.prepared.threshold(b, best).quantized;
+        }
+        thresholds
     }
 }
 
-/// The stretches of a chunk, [`ROWS`] rows each but for the last.
-fn stretches(chunk: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let end = chunk.end;
-    chunk.step_by(ROWS).map(move |from| from..(from + ROWS).min(end))
+/// The largest scores, for each query of a group, of rows that are wanted, by their projection and by their code, and of rows
+/// that may be among the nearest.
+struct Thresholds {
+    projected: [f32; Plan::GROUP],
+    wanted: [f32; Plan::GROUP],
+    nearest: [f32; Plan::GROUP],
 }
 
-/// The blocks of a stretch: chunks begin at a block.
-fn blocks(rows: &Range<usize>) -> Range<usize> {
-    rows.start / BLOCK..rows.end.div_ceil(BLOCK)
+/// The queries of group `g` in a wave of `len`.
+pub fn group_of(g: usize, len: usize) -> Range<usize> {
+    (g * Plan::GROUP).min(len)..((g + 1) * Plan::GROUP).min(len)
 }
 
 /// One query's distance to one row.
@@ -234,42 +371,82 @@ impl Kernel for Measure<'_> {
     }
 }
 
-/// Some of the smallest bounds of a chunk for each query of a group.
-struct Bounds<'a> {
+/// The rows of a chunk with the smallest projected scores.
+struct Smallest<'a> {
     scan: &'a Scan<'a>,
     chunk: Range<usize>,
-    queries: Range<usize>,
+    among: Among,
     seeds: usize,
-    found: &'a mut [Vec<Neighbour>],
+    found: &'a mut [BinaryHeap<Neighbour>],
 }
 
-impl Kernel for Bounds<'_> {
+impl Kernel for Smallest<'_> {
+    type Output = Result<()>;
+
+    #[inline(always)]
+    unsafe fn run<S: Isa>(self) -> Result<()> {
+        let Self { scan, chunk, among, seeds, found } = self;
+        for found in &mut *found {
+            let lack = |_| Error::no_memory(seeds as u128 * 16, "rows near a sample");
+            found.try_reserve(seeds).map_err(lack)?;
+        }
+        let mut scores = [0.0; Plan::GROUP * ROWS];
+        for blocks in among.pieces(chunk.clone()) {
+            for g in 0..found.len().div_ceil(Plan::GROUP) {
+                if scan.stop.now() {
+                    return Ok(());
+                }
+                let queries = group_of(g, found.len());
+                let x = &scan.prepared.projected[queries.start * NUMBERS..queries.end * NUMBERS];
+                // SAFETY: the instruction set is this function's own precondition.
+                unsafe { scan.bounds.projection.scores::<S>(x, blocks.clone(), &mut scores) };
+                let first = blocks.start * BLOCK;
+                let there = (chunk.end - first).min(blocks.len() * BLOCK);
+                for (b, scores) in queries.zip(scores.chunks_exact(blocks.len() * BLOCK)) {
+                    keep(&mut found[b], seeds, first, &scores[..there]);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the bounds leave of the sample of a chunk, counted.
+struct Count<'a> {
+    scan: &'a Scan<'a>,
+    chunk: Range<usize>,
+    counts: &'a mut [Expected],
+}
+
+impl Kernel for Count<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Isa>(self) {
-        let Self { scan, chunk, queries, seeds, found } = self;
-        let mut heaps: Vec<BinaryHeap<Neighbour>> = found.iter_mut().map(|f| std::mem::take(f).into()).collect();
-        let mut scores = [0.0; Plan::GROUP * ROWS];
-        for rows in stretches(chunk) {
-            if scan.stop.now() {
-                break;
+        let Self { scan, chunk, counts } = self;
+        for g in 0..counts.len().div_ceil(Plan::GROUP) {
+            let queries = group_of(g, counts.len());
+            let counts = &mut counts[queries.clone()];
+            let thresholds = scan.thresholds(queries.clone());
+            let mut left = [0; Plan::GROUP];
+            for blocks in Among::Sample.pieces(chunk.clone()) {
+                if scan.stop.now() {
+                    return;
+                }
+                let count = |b: usize, _: usize, scores: &[f32; BLOCK]| {
+                    counts[b].rows += scores.iter().filter(|s| **s <= thresholds.wanted[b]).count();
+                };
+                // SAFETY: the instruction set is this function's own precondition.
+                unsafe { scan.look::<S>(&queries, blocks, &thresholds, true, &mut left, count) };
             }
-            // SAFETY: the instruction set is this function's own precondition.
-            unsafe { scan.projection.scores::<S>(scan.coarse(&queries), blocks(&rows), &mut scores) };
-            let stride = rows.len().next_multiple_of(BLOCK);
-            for (heap, scores) in heaps.iter_mut().zip(scores.chunks_exact(stride)) {
-                keep(heap, seeds, rows.start, &scores[..rows.len()]);
-            }
-        }
-        for (found, heap) in found.iter_mut().zip(heaps) {
-            *found = heap.into_vec();
+            counts.iter_mut().zip(left).for_each(|(count, left)| count.blocks = left);
         }
     }
 }
 
 /// Keeps the k smallest scores.
 #[inline(always)]
+#[allow(clippy::cast_possible_truncation)]
 fn keep(heap: &mut BinaryHeap<Neighbour>, k: usize, first: usize, scores: &[f32]) {
     const LANES: usize = 16;
     for (i, part) in scores.chunks(LANES).enumerate() {
@@ -291,69 +468,58 @@ fn keep(heap: &mut BinaryHeap<Neighbour>, k: usize, first: usize, scores: &[f32]
     }
 }
 
-/// The rows that the bounds leave of every so manieth stretch of the data, counted.
-struct Count<'a> {
-    scan: &'a Scan<'a>,
-    every: usize,
-    queries: Range<usize>,
-    counts: &'a mut [usize],
-}
-
-impl Kernel for Count<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Isa>(self) {
-        let Self { scan, every, queries, counts } = self;
-        let (mut scores, mut asked) = ([0.0; Plan::GROUP * ROWS], [0; ROWS]);
-        for rows in stretches(0..scan.rows.len()).step_by(every) {
-            if scan.stop.now() {
-                break;
-            }
-            // SAFETY: the instruction set is this function's own precondition.
-            unsafe {
-                scan.projection.scores::<S>(scan.coarse(&queries), blocks(&rows), &mut scores);
-                scan.ask::<S>(&queries, &rows, &mut scores, &mut asked);
-            }
-            for (b, count) in counts.iter_mut().enumerate() {
-                *count += asked.iter().filter(|&asked| asked >> b & 1 == 1).count();
-            }
-        }
-    }
-}
-
-/// The rows of a chunk that the bounds leave, measured.
+/// The search of a chunk.
 struct Survivors<'a> {
     scan: &'a Scan<'a>,
     chunk: Range<usize>,
-    queries: Range<usize>,
-    found: &'a mut [Vec<Neighbour>],
+    found: &'a mut [Found],
+    room: usize,
     row: &'a mut [f64],
 }
 
 impl Kernel for Survivors<'_> {
-    type Output = ();
+    type Output = Result<()>;
 
     #[inline(always)]
-    unsafe fn run<S: Isa>(self) {
-        let Self { scan, chunk, queries, found, row } = self;
-        let Scan { rows: data, plan, x, ref limits, .. } = *scan;
-        let room: Vec<usize> = found.iter().map(Vec::capacity).collect();
-        let mut heaps: Vec<BinaryHeap<Neighbour>> = found.iter_mut().map(|f| std::mem::take(f).into()).collect();
-        let x = &x[queries.start * plan.stride..queries.end * plan.stride];
-        let mut asked = [0_u64; ROWS];
-        let mut pairs = Vec::with_capacity(row.len() / plan.stride * queries.len());
-        let mut indices = vec![0; row.len() / plan.stride];
-        let mut into = Into { room: &room, limits: &limits[queries.clone()], heaps: &mut heaps };
-        let mut scores = [0.0; Plan::GROUP * ROWS];
-        for rows in stretches(chunk) {
+    #[allow(clippy::cast_possible_truncation)]
+    unsafe fn run<S: Isa>(self) -> Result<()> {
+        let Self { scan, chunk, found, room, row } = self;
+        let Scan { rows: data, plan, .. } = *scan;
+        let slots = row.len() / plan.stride;
+        let mut pairs = try_vec(slots * found.len().min(Plan::GROUP), (0, 0), "rows near a sample")?;
+        pairs.clear();
+        let mut indices = try_vec(slots, 0, "rows near a sample")?;
+        let (mut left, mut asked) = ([0; Plan::GROUP], [0_u64; ROWS]);
+        let groups = found.len().div_ceil(Plan::GROUP);
+        let project = per_row(groups, |g| scan.projects(group_of(g, scan.limits.len())))?;
+        // Every group looks at a piece of the data while it is in the cache.
+        let pieces = Among::All.pieces(chunk.clone()).flat_map(|piece| (0..groups).map(move |g| (piece.clone(), g)));
+        for (blocks, g) in pieces {
             if scan.stop.now() {
                 break;
             }
+            let first = blocks.start * BLOCK;
+            let rows = first..(blocks.end * BLOCK).min(chunk.end);
+            let queries = group_of(g, found.len());
+            let x = &scan.x[queries.start * plan.stride..queries.end * plan.stride];
+            let found = &mut found[queries.clone()];
+            let thresholds = scan.thresholds(queries.clone());
+            asked.fill(0);
+            let mut lacking = false;
+            let sort = |b: usize, block: usize, scores: &[f32; BLOCK]| {
+                let at = block * BLOCK;
+                for (i, &score) in scores.iter().enumerate() {
+                    asked[at - first + i] |= u64::from(score <= thresholds.nearest[b]) << b;
+                    if score <= thresholds.wanted[b] && scan.keeps_candidates() && at + i < rows.end {
+                        let candidate = Candidate { score, index: (at + i) as u32 };
+                        lacking |= !add(&mut found[b].candidates, candidate, thresholds.wanted[b], room);
+                    }
+                }
+            };
             // SAFETY: the instruction set is this function's own precondition.
-            unsafe {
-                scan.projection.scores::<S>(scan.coarse(&queries), blocks(&rows), &mut scores);
-                scan.ask::<S>(&queries, &rows, &mut scores, &mut asked);
+            unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], &mut left, sort) };
+            if lacking {
+                return Err(Error::no_memory(room as u128 * 16, "rows near a sample"));
             }
             let mut slot = 0;
             for (n, &asked) in rows.zip(&asked) {
@@ -361,71 +527,84 @@ impl Kernel for Survivors<'_> {
                     continue;
                 }
                 data.decode(n, &mut row[slot * plan.stride..][..data.dim()]);
-                let mut left = asked;
-                while left != 0 {
-                    pairs.push((left.trailing_zeros(), slot as u32));
-                    left &= left - 1;
+                let mut bits = asked;
+                while bits != 0 {
+                    pairs.push((bits.trailing_zeros(), slot as u32));
+                    bits &= bits - 1;
                 }
                 indices[slot] = n as u32;
                 slot += 1;
-                if slot == indices.len() {
+                if slot == slots {
                     // SAFETY: as above.
-                    unsafe { measure::<S>(x, row, plan, &pairs, &indices, &mut into) };
+                    unsafe { measure::<S>(scan, queries.start, x, row, &pairs, &indices, found)? };
                     pairs.clear();
                     slot = 0;
                 }
             }
             // SAFETY: as above.
-            unsafe { measure::<S>(x, row, plan, &pairs, &indices, &mut into) };
+            unsafe { measure::<S>(scan, queries.start, x, row, &pairs, &indices, found)? };
             pairs.clear();
         }
-        for (found, heap) in found.iter_mut().zip(heaps) {
-            *found = heap.into_vec();
-        }
+        Ok(())
     }
 }
 
-/// Where what is measured goes.
-struct Into<'a> {
-    room: &'a [usize],
-    limits: &'a [(f64, f32)],
-    heaps: &'a mut [BinaryHeap<Neighbour>],
+/// Adds a candidate; when they are twice as many as there is room for, the larger scores go. False if memory lacks.
+fn add(candidates: &mut Vec<Candidate>, candidate: Candidate, wanted: f32, room: usize) -> bool {
+    if candidates.len() == 2 * room {
+        candidates.retain(|c| c.score <= wanted);
+        if candidates.len() > room {
+            let order = |a: &Candidate, b: &Candidate| a.score.total_cmp(&b.score).then(a.index.cmp(&b.index));
+            candidates.select_nth_unstable_by(room, order);
+            candidates.truncate(room);
+        }
+    }
+    let there = candidates.try_reserve(1).is_ok();
+    if there {
+        candidates.push(candidate);
+    }
+    there
 }
 
-/// Measures pairs of a query and a decoded row, whose indices in the data set are `indices`, for the queries' heaps.
+/// Measures pairs of a query and a decoded row, whose indices in the data set are `indices`.
 #[inline(always)]
 unsafe fn measure<S: Isa>(
+    scan: &Scan<'_>,
+    first: usize,
     x: &[f64],
     rows: &[f64],
-    plan: &Plan,
     pairs: &[(u32, u32)],
     indices: &[u32],
-    into: &mut Into<'_>,
-) {
+    found: &mut [Found],
+) -> Result<()> {
     const TOGETHER: usize = 64;
     let mut d2 = [0.0; TOGETHER];
     for pairs in pairs.chunks(TOGETHER) {
         // SAFETY: the instruction set is the caller's promise.
-        unsafe { pair_list::<S::Double, SquaredDifference>(x, rows, pairs, plan.stride, &mut d2[..pairs.len()]) };
+        unsafe { pair_list::<S::Double, SquaredDifference>(x, rows, pairs, scan.plan.stride, &mut d2[..pairs.len()]) };
         for (&(b, slot), &d2) in pairs.iter().zip(&d2) {
-            let found = Neighbour { d2, index: indices[slot as usize] };
-            if d2 > into.limits[b as usize].0 {
+            let b = b as usize;
+            if d2 > scan.limit(first + b) {
                 continue;
             }
-            let heap = &mut into.heaps[b as usize];
+            let Wanted::Nearest(k) = scan.wanted else {
+                scan.narrow(first + b, d2);
+                continue;
+            };
+            let (heap, row) = (&mut found[b].nearest, Neighbour { d2, index: indices[slot as usize] });
             // Rows come in index order, so an equal distance never displaces an earlier row.
-            if heap.len() < into.room[b as usize] {
-                heap.push(found);
+            if heap.len() < k {
+                heap.try_reserve(1).map_err(|_| Error::no_memory(heap.len() as u128 * 16, "rows near a sample"))?;
+                heap.push(row);
             } else if let Some(mut worst) = heap.peek_mut()
                 && d2 < worst.d2
             {
-                *worst = found;
+                *worst = row;
+            }
+            if heap.len() == k {
+                scan.narrow(first + b, heap.peek().map_or(f64::INFINITY, |worst| worst.d2));
             }
         }
     }
-}
-
-/// The queries of group `g` in a wave of `len`.
-pub fn group_of(g: usize, len: usize) -> Range<usize> {
-    (g * Plan::GROUP).min(len)..((g + 1) * Plan::GROUP).min(len)
+    Ok(())
 }

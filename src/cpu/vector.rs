@@ -33,8 +33,21 @@ pub trait Vector: Copy {
     fn narrow(v: f64) -> Self::Element;
 }
 
+/// A register of 32-bit integers, as many as the instruction set's float32 register has elements.
+pub trait Integers<F>: Copy {
+    /// All elements `e`.
+    unsafe fn splat(e: i32) -> Self;
+    /// Element i plus Σ_j y[4 i + j] x_j, where the y, from `p` on and of any alignment, are at most 127 and the x_j are the
+    /// signed bytes of `x`, lowest first, none of them -128.
+    unsafe fn dot4(self, p: *const u8, x: i32) -> Self;
+    /// The elements, rounded to float32.
+    unsafe fn to_float(self) -> F;
+}
+
 /// An instruction set.
 pub trait Isa {
+    /// Its register of 32-bit integers.
+    type Integers: Integers<Self::Single>;
     /// Its float64 register.
     type Double: Vector<Element = f64>;
     /// Its float32 register.
@@ -104,7 +117,27 @@ macro_rules! portable {
 portable!(f64, 4);
 portable!(f32, 4);
 
+impl Integers<[f32; 4]> for [i32; 4] {
+    #[inline(always)]
+    unsafe fn splat(e: i32) -> Self {
+        [e; 4]
+    }
+    #[inline(always)]
+    unsafe fn dot4(self, p: *const u8, x: i32) -> Self {
+        // SAFETY: see the module.
+        let y = unsafe { p.cast::<[[u8; 4]; 4]>().read_unaligned() };
+        let x = x.to_le_bytes().map(|x| i32::from(x.cast_signed()));
+        std::array::from_fn(|i| self[i] + (0..4).map(|j| i32::from(y[i][j]) * x[j]).sum::<i32>())
+    }
+    #[inline(always)]
+    #[allow(clippy::cast_precision_loss)]
+    unsafe fn to_float(self) -> [f32; 4] {
+        self.map(|v| v as f32)
+    }
+}
+
 impl Isa for Portable {
+    type Integers = [i32; 4];
     type Double = [f64; 4];
     type Single = [f32; 4];
     #[inline(always)]
@@ -117,7 +150,7 @@ impl Isa for Portable {
 #[cfg(target_arch = "x86_64")]
 pub struct Avx2;
 
-/// AVX-512 F, DQ and VL.
+/// AVX-512 F, DQ, VL and VNNI.
 #[cfg(target_arch = "x86_64")]
 pub struct Avx512;
 
@@ -208,7 +241,29 @@ mod x86 {
     register!(16 x __m256d, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_sub_pd, _mm256_fmadd_pd, sum_pd256, add_pd256);
     register!(16 x __m256, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm256_fmadd_ps, sum_ps256, add_ps256);
 
+    impl Integers<__m256> for __m256i {
+        #[inline(always)]
+        unsafe fn splat(e: i32) -> Self {
+            // SAFETY: see the module.
+            unsafe { _mm256_set1_epi32(e) }
+        }
+        #[inline(always)]
+        unsafe fn dot4(self, p: *const u8, x: i32) -> Self {
+            // SAFETY: see the module. 2 · 127 · 127 is within the 16 bits of a pair's sum.
+            unsafe {
+                let pairs = _mm256_maddubs_epi16(_mm256_loadu_si256(p.cast()), _mm256_set1_epi32(x));
+                _mm256_add_epi32(self, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn to_float(self) -> __m256 {
+            // SAFETY: see the module.
+            unsafe { _mm256_cvtepi32_ps(self) }
+        }
+    }
+
     impl Isa for Avx2 {
+        type Integers = __m256i;
         type Double = __m256d;
         type Single = __m256;
         #[inline(always)]
@@ -243,7 +298,26 @@ mod x86 {
     register!(32 x __m512d, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_sub_pd, _mm512_fmadd_pd, sum_pd512, add_pd512);
     register!(32 x __m512, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_sub_ps, _mm512_fmadd_ps, sum_ps512, add_ps512);
 
+    impl Integers<__m512> for __m512i {
+        #[inline(always)]
+        unsafe fn splat(e: i32) -> Self {
+            // SAFETY: see the module.
+            unsafe { _mm512_set1_epi32(e) }
+        }
+        #[inline(always)]
+        unsafe fn dot4(self, p: *const u8, x: i32) -> Self {
+            // SAFETY: see the module.
+            unsafe { _mm512_dpbusd_epi32(self, _mm512_loadu_si512(p.cast()), _mm512_set1_epi32(x)) }
+        }
+        #[inline(always)]
+        unsafe fn to_float(self) -> __m512 {
+            // SAFETY: see the module.
+            unsafe { _mm512_cvtepi32_ps(self) }
+        }
+    }
+
     impl Isa for Avx512 {
+        type Integers = __m512i;
         type Double = __m512d;
         type Single = __m512;
         #[inline(always)]

@@ -9,8 +9,9 @@ use std::ops::Range;
 
 both!(evaluations, derivatives, nearest_rows, samples, one_score_in_many_threads);
 
-/// Enough rows for several chunks, in a dimension that the kernels answer by products and in one by differences.
-const SHAPES: [(usize, usize); 2] = [(3500, 20), (3300, 2)];
+/// Enough rows for several chunks, in a dimension that the kernels answer by products, in one by differences and in one by
+/// bounds.
+const SHAPES: [(usize, usize); 3] = [(3500, 20), (3300, 2), (4200, 130)];
 const THREADS: [usize; 3] = [2, 3, 8];
 /// More than one group of queries.
 const BATCH: usize = 71;

@@ -17,6 +17,7 @@ both!(
     flow_from_pure_noise,
     tiny_noise,
     ties_go_to_the_lowest_index,
+    few_of_many_rows,
 );
 
 /// Relative errors that the header promises, for F64 and for F32 x.
@@ -474,4 +475,42 @@ fn ties_go_to_the_lowest_index<A: Api>() {
             }
         }
     }
+}
+
+/// Data sets large enough for bounds of distances, with the noise levels at which few rows count, some or all.
+fn few_of_many_rows<A: Api>() {
+    let mut complaints = Complaints::default();
+    let mut rng = Rng(11);
+    for (n, d, dtype) in [(4200, 131, Dtype::F32), (4097, 128, Dtype::U8)] {
+        // Near to a few directions, as images are, in round numbers so that every type holds them; with copies.
+        let directions: Vec<f64> = (0..6 * d).map(|_| rng.below(3) as f64).collect();
+        let mut data: Vec<f64> = Vec::new();
+        for i in 0..n {
+            if i % 100 == 99 {
+                data.extend_from_within((i - 90) * d..(i - 89) * d);
+                continue;
+            }
+            let along: Vec<f64> = (0..6).map(|_| rng.below(9) as f64).collect();
+            data.extend(
+                (0..d).map(|j| (0..6).map(|k| along[k] * directions[k * d + j]).sum::<f64>() + rng.below(3) as f64),
+            );
+        }
+        let rows = Matrix::new(dtype, &data, d);
+        let decoding = Decoding { scale: 0.125, shift: -2.0 };
+        let data = values(&rows, decoding);
+        let kind = Kind::VePower(2.0, 1.0, 80.0);
+        for t in [0.002, 0.1, 0.4, 0.8, 1.3] {
+            let mut x = noised(&mut rng, &data, d, &marginals::<A>(&kind, &[t]), 3);
+            let between = (rng.below(n), rng.below(n));
+            x.extend((0..d).map(|k| 0.5 * (data[between.0 * d + k] + data[between.1 * d + k])));
+            let name = format!("few of {n} x {d}, sigma {t}");
+            for tolerance in [0.0, 1e-12] {
+                let options = Empirical { tolerance, ..Empirical::default() };
+                let (name, rows, kind) = (format!("{name}, tolerance {tolerance}"), rows.clone(), kind.clone());
+                let case = Case { name, rows, decoding, labels: None, kind, options, t: vec![t], x: x.clone(), gap: 0 };
+                run::<A>(&case, &mut complaints);
+            }
+        }
+    }
+    complaints.end();
 }

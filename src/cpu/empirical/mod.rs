@@ -1,8 +1,9 @@
 //! The fused pass behind every empirical score: squared distances, running softmax and weighted mean in one sweep over
 //! the data (reg 3.8; `score::empirical` has the mathematics).
 //!
-//! Queries to which few rows are near are answered by [`near`], the others by a pass over all rows: [`route`] says in which arithmetic a query is answered, [`chunk`] is the kernel, [`sums`] what it accumulates; here the
-//! work is dealt out and the chunks' results are joined. Every sum runs in an order that follows from the data set alone
+//! Queries to which few rows are near are answered by [`near`], the others by a pass over all rows: [`route`] says in which
+//! arithmetic a query is answered, [`chunk`] is the kernel, [`sums`] what it accumulates; here the work is dealt out and the
+//! chunks' results are joined. Every sum runs in an order that follows from the data set alone
 //! (see [`Plan`]): tiles within a chunk, then chunks.
 //!
 //! Memory: per thread a tile of max(400 KiB / 8d, 8) rows in up to three forms (20 bytes a number) and `64 × tile`
@@ -15,13 +16,13 @@ mod route;
 mod sums;
 
 use super::InstructionSet;
+use super::bounds::Bounds;
 use super::pool::{Parts, Pool};
-use super::projection::Projection;
 use super::tile::{Buffer, Plan, pack};
 use super::vector::Portable;
 use crate::engine::{Grade, Moments, Query};
 use crate::error::{Result, per_row, try_collect, try_vec};
-use crate::exec::Exec;
+use crate::exec::{Exec, Trail};
 use chunk::{ChunkTask, Packed, Scratch, needs_double, needs_single};
 use route::{Mean, Route};
 use std::sync::Mutex;
@@ -59,14 +60,14 @@ pub fn run(
     let first = |i: usize| Route::first(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut);
     let mut dense = per_row(query.x.rows(), |i| i)?;
     if query.subset.is_none() {
-        let few = |i: &usize| Route::expects_few(query, query.precision[*i], cut);
+        let few = |i: &usize| Route::perhaps_few(query, query.precision[*i], cut);
         let near: Vec<usize> = dense.iter().copied().filter(few).collect();
         // Made at the first such query, whatever the batch: which rows count, and so the bits, depend on it.
         if !near.is_empty()
-            && let Some(projection) = Projection::of(pool, isa, query.rows, None, limit)
+            && let Some(bounds) = Bounds::of(pool, isa, query.rows, None, limit)
         {
             dense.retain(|i| !few(i));
-            dense.extend(near::run(pool, isa, projection, query, &near, wanted, cut, &mut out, exec)?);
+            dense.extend(near::run(pool, isa, bounds, query, &near, wanted, cut, &mut out, exec)?);
         }
     }
     let mut routed: Vec<Routed> = per_row(dense.len(), |i| (dense[i], first(dense[i])))?;
@@ -194,7 +195,7 @@ fn pass(
         stop.check()?;
 
         let redo = Parts::new(&mut redo);
-        let results = Results::new(out, d);
+        let results = Results::new(out, exec.trail, d);
         let (running_parts, vector_parts) = (Parts::new(&mut running), Parts::new(&mut vectors));
         pool.run(wave_ids.len(), wave_ids.len() * chunks * width, |i| {
             let g = i / group;
@@ -221,8 +222,9 @@ fn pass(
 }
 
 /// The caller's outputs, a part of which each finishing task writes.
-struct Results {
+struct Results<'a> {
     dim: usize,
+    trail: Option<&'a Trail>,
     mean: Option<Parts<f64>>,
     offset: Option<Parts<f64>>,
     covariance_product: Option<Parts<f64>>,
@@ -233,10 +235,11 @@ struct Results {
     nearest_distance: Option<Parts<f64>>,
 }
 
-impl Results {
-    fn new(out: &mut Moments<'_>, dim: usize) -> Self {
+impl<'a> Results<'a> {
+    fn new(out: &mut Moments<'_>, trail: Option<&'a Trail>, dim: usize) -> Self {
         Self {
             dim,
+            trail,
             mean: out.mean.as_deref_mut().map(|m| Parts::new(m.host_mut())),
             offset: out.offset.as_deref_mut().map(|m| Parts::new(m.host_mut())),
             covariance_product: out.covariance_product.as_deref_mut().map(|m| Parts::new(m.host_mut())),
@@ -268,7 +271,7 @@ impl Merge<'_> {
         &self,
         chunks: usize,
         chunk: impl Fn(usize) -> (&'c mut [Running], &'c mut [f64]),
-        out: &Results,
+        out: &Results<'_>,
         id: usize,
     ) -> bool {
         let (run, total) = chunk(0);
@@ -290,6 +293,9 @@ impl Merge<'_> {
         if let Some(p) = &out.nearest {
             // SAFETY: the caller's promise.
             unsafe { p.part(id..id + 1)[0] = run.index as i64 };
+        }
+        if let Some(trail) = out.trail {
+            trail.set(id, run.index);
         }
         if self.route.mean == Mean::None {
             return false;

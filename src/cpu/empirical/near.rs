@@ -1,14 +1,15 @@
 //! Queries so near to the data that few rows have weight: bounds find those rows, and they are summed one by one.
 //!
 //! The rows that count are those with h (|x - y|² - best) ≤ cut, measured by differences in float64 and taken in index
-//! order; the bounds only save work, so no bit depends on them. Everything is formed about the best row.
+//! order; the bounds only save work, so no bit depends on them. Everything is formed about the best row. Which queries are
+//! answered so depends on the query and the data alone, never on a hint.
 //!
-//! Memory: at most [`super::WAVE_BYTES`] of found rows, or one query's if that is more (2 bytes times N).
+//! Memory: at most [`super::WAVE_BYTES`] of rows that may count, or one query's if that is more (4 bytes times N).
 
+use super::super::bounds::Bounds;
 use super::super::pool::{Parts, Pool};
-use super::super::projection::Projection;
-use super::super::survivors::{Neighbour, Scan, Wanted, group_of};
-use super::super::tile::{Buffer, Plan, pack};
+use super::super::survivors::{Among, Candidate, Found, Neighbour, Scan, Wanted};
+use super::super::tile::{Buffer, Plan, SquaredDifference, pack, pair_list};
 use super::super::vector::Isa;
 use super::super::{InstructionSet, Kernel};
 use super::route::{NO_WEIGHT, Route};
@@ -19,17 +20,17 @@ use crate::error::{Result, per_row, try_vec};
 use crate::exec::Exec;
 use std::sync::Mutex;
 
-/// A query near to more than one in so many rows of a chunk, or expected to be near to one in so many of all rows, is
-/// answered by the dense pass, which costs no more then.
-const SHARE: usize = 8;
-const EXPECTED_SHARE: usize = 32;
+/// A query to which more than one in so many rows may count, of a chunk or of all, is answered by the dense pass, which costs
+/// no more then.
+const SHARE: usize = 4;
+const SHARE_OF_ALL: usize = 8;
 
 /// Answers the queries `ids`; returns those that have too many rows near them.
 #[allow(clippy::too_many_arguments)]
 pub fn run(
     pool: &Pool,
     isa: InstructionSet,
-    projection: &Projection,
+    bounds: &Bounds,
     query: &Query<'_>,
     ids: &[usize],
     wanted: bool,
@@ -41,133 +42,157 @@ pub fn run(
     let plan = Plan::new(rows.len(), rows.dim());
     let chunks = plan.chunks();
     let room = |c: usize| plan.chunk_range(c).len() / SHARE + 1;
-    let per_query = (0..chunks).map(room).sum::<usize>() * size_of::<Neighbour>();
+    let per_query = (0..chunks).map(room).sum::<usize>() * 2 * size_of::<Candidate>();
     let wave = (WAVE_BYTES / per_query).clamp(1, 4 * Plan::GROUP);
     let route = Route::near(wanted);
     let mut left = Vec::new();
-    let threads = pool.threads();
+    let width = if wanted { 3 * plan.stride } else { 0 };
     let scratch = Mutex::new(
-        (0..threads)
-            .map(|_| {
-                let vectors = try_vec(if wanted { 3 * plan.stride } else { 0 }, 0.0, "sums")?;
-                Ok((Buffer::zeros(plan.tile * plan.stride, "decoded tile")?, vectors))
-            })
+        (0..pool.threads())
+            .map(|_| Ok((Buffer::zeros(plan.tile * plan.stride, "decoded tile")?, try_vec(width, 0.0, "sums")?)))
             .collect::<Result<Vec<_>>>()?,
     );
+    let with_scratch = |work: &mut dyn FnMut(&mut Buffer<f64>, &mut Vec<f64>)| {
+        let spare = scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        let Some((mut tile, mut vectors)) = spare else { unreachable!("one scratch per thread") };
+        work(&mut tile, &mut vectors);
+        scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((tile, vectors));
+    };
     for (w, ids) in ids.chunks(wave).enumerate() {
         exec.report((w * wave) as u64, query.x.rows() as u64)?;
         let x = pack(query.x, ids, plan.stride)?;
-        let tangent = query.tangent.map(|v| pack(v, ids, plan.stride)).transpose()?;
-        let margins = per_row(ids.len(), |i| cut.min(NO_WEIGHT) / (0.5 * query.precision[ids[i]]))?;
-        let groups = ids.len().div_ceil(Plan::GROUP);
-        let mut found = Vec::new();
-        for g in 0..groups {
-            for c in 0..chunks {
-                for _ in group_of(g, ids.len()) {
-                    let mut v = try_vec(room(c), Neighbour { d2: 0.0, index: 0 }, "rows near a sample")?;
-                    v.clear();
-                    found.push(v);
-                }
-            }
-        }
+        let margin = |i: usize| cut.min(NO_WEIGHT) / (0.5 * query.precision[ids[i]]);
         let stop = exec.stop();
-        let wanted_rows = Wanted::Within(&margins);
-        let scan = Scan::new(pool, isa, projection, rows, (&plan, &x), wanted_rows, &mut found, &stop)?;
-        stop.check()?;
-        let Some(mut scan) = scan else {
+        let within = Wanted::Within(per_row(ids.len(), margin)?);
+        let Some(mut scan) = Scan::new(isa, bounds, rows, (&plan, x), within, &stop)? else {
             left.extend_from_slice(ids);
             continue;
         };
-        for (b, expected) in scan.expected(pool, isa)?.into_iter().enumerate() {
-            if expected > rows.len() / EXPECTED_SHARE {
-                scan.leave_out(b);
-            }
-        }
+        scan.begin(pool, isa, Among::Sample)?;
+        scan.count(pool, isa)?;
         stop.check()?;
-        let (parts, free) = (Parts::new(&mut found), &scratch);
-        let with_scratch = |work: &mut dyn FnMut(&mut Buffer<f64>, &mut Vec<f64>)| {
-            let spare = free.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
-            let Some((mut tile, mut vectors)) = spare else { unreachable!("one scratch per thread") };
-            work(&mut tile, &mut vectors);
-            free.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((tile, vectors));
-        };
-        pool.run(groups * chunks, ids.len() * rows.len(), |task| {
-            let (g, c) = (task / chunks, task % chunks);
-            let queries = group_of(g, ids.len());
-            let at = queries.start * chunks + c * queries.len();
+        if let Some(trail) = exec.trail {
+            with_scratch(&mut |tile, _| {
+                for (b, row) in ids.iter().enumerate().filter_map(|(b, &id)| Some((b, trail.get(id)?))) {
+                    scan.hint(isa, b, row, tile);
+                }
+            });
+        }
+        // [chunk][query]
+        let mut found = try_vec(ids.len() * chunks, Found::default(), "rows near a sample")?;
+        let parts = Parts::new(&mut found);
+        pool.run(chunks, ids.len() * rows.len(), |c| {
             // SAFETY: each task has its own part, and `found` outlives `run`.
-            let found = unsafe { parts.part(at..at + queries.len()) };
-            with_scratch(&mut |tile, _| scan.measure(isa, c, queries.clone(), found, tile));
+            let found = unsafe { parts.part(c * ids.len()..(c + 1) * ids.len()) };
+            with_scratch(&mut |tile, _| scan.measure(isa, c, found, room(c), tile));
         })?;
         stop.check()?;
+        scan.check()?;
 
+        let tangent = query.tangent.map(|v| pack(v, ids, plan.stride)).transpose()?;
         let mut too_many = try_vec(ids.len(), false, "one value per sample")?;
-        let (flags, results) = (Parts::new(&mut too_many), Results::new(out, rows.dim()));
+        let (flags, results) = (Parts::new(&mut too_many), Results::new(out, exec.trail, rows.dim()));
         pool.run(ids.len(), ids.len() * plan.stride * 64, |i| {
-            let group = group_of(i / Plan::GROUP, ids.len());
-            let at = |c: usize| group.start * chunks + c * group.len() + i % Plan::GROUP;
             // SAFETY: what was found for query i, its flag and its outputs are this task's alone.
-            unsafe {
-                let mut near = Vec::new();
-                for c in 0..chunks {
-                    let found = &parts.part(at(c)..at(c) + 1)[0];
-                    if found.len() == found.capacity() || near.try_reserve(found.len()).is_err() {
-                        flags.part(i..i + 1)[0] = true;
-                        return;
-                    }
-                    near.extend_from_slice(found);
-                }
-                if near.is_empty() {
-                    flags.part(i..i + 1)[0] = true;
-                    return;
-                }
-                with_scratch(&mut |tile, vectors| {
-                    let merge = Merge {
-                        query,
-                        stride: plan.stride,
-                        x: &x[i * plan.stride..(i + 1) * plan.stride],
-                        tangent: tangent.as_ref().map(|v| &v[i * plan.stride..(i + 1) * plan.stride]),
-                        h: 0.5 * query.precision[ids[i]],
-                        route,
-                    };
-                    let mut running = [isa.run(Add { merge: &merge, near: &mut near, cut, tile, vectors })];
-                    // One "chunk", whose results are the total.
-                    let running = Parts::new(&mut running);
-                    let sums = Parts::new(vectors);
-                    let chunk = |_| (running.part(0..1), sums.part(0..if wanted { 3 * plan.stride } else { 0 }));
-                    merge.finish(1, chunk, &results, ids[i]);
-                });
-            }
+            let of_chunk = |c: usize| unsafe { &parts.part(c * ids.len() + i..c * ids.len() + i + 1)[0] };
+            let merge = Merge {
+                query,
+                stride: plan.stride,
+                x: &scan.x[i * plan.stride..(i + 1) * plan.stride],
+                tangent: tangent.as_ref().map(|v| &v[i * plan.stride..(i + 1) * plan.stride]),
+                h: 0.5 * query.precision[ids[i]],
+                route,
+            };
+            let (best, most) = scan.nearest(i);
+            let Some(mut candidates) = candidates(chunks, of_chunk, room, most, rows.len() / SHARE_OF_ALL) else {
+                // SAFETY: as above.
+                unsafe { flags.part(i..i + 1)[0] = true };
+                return;
+            };
+            with_scratch(&mut |tile, vectors| {
+                let add = Add { merge: &merge, best, cut, candidates: &mut candidates, tile, vectors };
+                let mut running = [isa.run(add)];
+                // One "chunk", whose results are the total.
+                let (running, sums) = (Parts::new(&mut running), Parts::new(vectors));
+                // SAFETY: as above.
+                unsafe { merge.finish(1, |_| (running.part(0..1), sums.part(0..width)), &results, ids[i]) };
+            });
         })?;
         left.extend(ids.iter().zip(too_many).filter(|(_, too_many)| *too_many).map(|(&id, _)| id));
     }
     Ok(left)
 }
 
+/// The rows found in the chunks whose scores are at most `most`, in index order, with room for their squared distances;
+/// `None` if there are, or may be, more in a chunk than there is room for, or more than `at_most`.
+fn candidates<'a>(
+    chunks: usize,
+    found: impl Fn(usize) -> &'a Found,
+    room: impl Fn(usize) -> usize,
+    most: f32,
+    at_most: usize,
+) -> Option<Vec<Neighbour>> {
+    let mut all = Vec::new();
+    for c in 0..chunks {
+        let candidates = || found(c).candidates.iter().filter(|c| c.score <= most);
+        let count = candidates().count();
+        if count >= room(c) || all.len() + count > at_most || all.try_reserve(count).is_err() {
+            return None;
+        }
+        all.extend(candidates().map(|c| Neighbour { d2: 0.0, index: c.index }));
+    }
+    all.sort_unstable_by_key(|n| n.index);
+    Some(all)
+}
+
 /// The sums over the rows near one query.
 struct Add<'a, 'q> {
     merge: &'a Merge<'q>,
-    near: &'a mut Vec<Neighbour>,
+    /// The smallest squared distance.
+    best: f64,
     cut: f64,
+    candidates: &'a mut [Neighbour],
     tile: &'a mut [f64],
     vectors: &'a mut [f64],
 }
+
+/// Candidates that are measured together, and as pairs of the one query and a slot.
+const TOGETHER: usize = 32;
+const PAIRS: [(u32, u32); TOGETHER] = {
+    let mut pairs = [(0, 0); TOGETHER];
+    let mut i = 0;
+    while i < TOGETHER {
+        pairs[i].1 = i as u32;
+        i += 1;
+    }
+    pairs
+};
 
 impl Kernel for Add<'_, '_> {
     type Output = Running;
 
     #[inline(always)]
     unsafe fn run<S: Isa>(self) -> Running {
-        let Self { merge, near, cut, tile, vectors } = self;
+        let Self { merge, best, cut, candidates, tile, vectors } = self;
         let Merge { query, stride, tangent, h, .. } = *merge;
-        let Some(&best) = near.iter().min() else { unreachable!("the first pass measured a row") };
-        near.retain(|n| h * (n.d2 - best.d2) <= cut && n.index != best.index);
-        near.sort_unstable_by_key(|n| n.index);
-        let mut run = Running { best: best.d2, index: best.index as usize, included: 1.0, ..Running::START };
-        for n in &*near {
-            let w = exp_neg::<S>(h * (n.d2 - best.d2));
+        let slots = tile.len() / stride;
+        for candidates in candidates.chunks_mut(slots.min(TOGETHER)) {
+            for (row, n) in tile.chunks_exact_mut(stride).zip(&*candidates) {
+                query.rows.decode(n.index as usize, &mut row[..query.rows.dim()]);
+            }
+            let mut d2 = [0.0; TOGETHER];
+            let d2 = &mut d2[..candidates.len()];
+            // SAFETY: the instruction set is this function's own precondition.
+            unsafe { pair_list::<S::Double, SquaredDifference>(merge.x, tile, &PAIRS[..d2.len()], stride, d2) };
+            candidates.iter_mut().zip(d2).for_each(|(n, d2)| n.d2 = *d2);
+        }
+        let index = candidates.iter().find(|n| n.d2 == best).map_or(0, |n| n.index as usize);
+        let near = || candidates.iter().filter(|n| h * (n.d2 - best) <= cut && n.index as usize != index);
+        let mut run = Running { best, index, included: 1.0, ..Running::START };
+        for n in near() {
+            let w = exp_neg::<S>(h * (n.d2 - best));
             run.rest += w;
-            run.excess = S::mul_add(w, n.d2 - best.d2, run.excess);
+            run.excess = S::mul_add(w, n.d2 - best, run.excess);
         }
         run.included += run.rest;
         if vectors.is_empty() {
@@ -177,8 +202,8 @@ impl Kernel for Add<'_, '_> {
         let sums = Sums::of(vectors, stride);
         query.rows.decode(run.index, &mut sums.centre[..query.rows.dim()]);
         let row = &mut tile[..stride];
-        for n in &*near {
-            let w = exp_neg::<S>(h * (n.d2 - best.d2));
+        for n in near() {
+            let w = exp_neg::<S>(h * (n.d2 - best));
             query.rows.decode(n.index as usize, &mut row[..query.rows.dim()]);
             row.iter_mut().zip(&*sums.centre).for_each(|(y, c)| *y -= c);
             sums.mean.iter_mut().zip(&*row).for_each(|(sum, y)| *sum = S::mul_add(w, *y, *sum));

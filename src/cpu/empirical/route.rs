@@ -73,8 +73,10 @@ pub const NO_WEIGHT: f64 = 746.0;
 const LOGIT_BY_SINGLE: f64 = 1e-4;
 const LOGIT_SINGLE: f64 = 1e-7;
 const LOGIT_DOUBLE: f64 = 1e-11;
-/// Squared distance from the best row, as a share of R², within which few rows are expected.
+/// Squared distance from the best row, as a share of R², within which few rows are expected; and within which it is worth
+/// while to look whether they are few.
 const FEW: f64 = 0.05;
+const PERHAPS_FEW: f64 = 0.4;
 
 impl Route {
     /// The cheapest route for a query with `distance` |x̃| from the mean of the data, as far as can be known
@@ -100,10 +102,10 @@ impl Route {
         Self { distances: Distances::Exact, mean, doubt: 0.0, remeasure: 0.0, least_offset: 0.0, level: 3 }
     }
 
-    /// Whether few rows are expected within `cut` of the best, as far as can be known beforehand.
-    pub fn expects_few(query: &Query<'_>, precision: f64, cut: f64) -> bool {
+    /// Whether few rows may be within `cut` of the best, as far as can be known beforehand.
+    pub fn perhaps_few(query: &Query<'_>, precision: f64, cut: f64) -> bool {
         let radius = query.rows.radius();
-        cut.min(NO_WEIGHT) / (0.5 * precision) <= FEW * radius * radius
+        cut.min(NO_WEIGHT) / (0.5 * precision) <= PERHAPS_FEW * radius * radius
     }
 
     fn at(level: u8, query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {

@@ -1,0 +1,256 @@
+//! The rows in 7 bits a number: bounds of distances by integer products, which are exact, and several times as fast as those
+//! of floating-point numbers.
+//!
+//! A centred row ỹ is kept as ŷ = v (c - 64) with integers c in [1, 127], a centred query x̃ as x̂ = w e with integers e in
+//! [-127, 127]. With the lengths of what that leaves, x̃·ỹ = x̂·ŷ + x̂·(ỹ - ŷ) + (x̃ - x̂)·ỹ is at most
+//! w v e·(c - 64) + |x̂||ỹ - ŷ| + |x̃ - x̂||ỹ|, so that |x - y|² ≥ |x̃|² + 2 (½|ỹ|² - that); the bracket is a row's score.
+//!
+//! Rounding. The lengths are rounded up. A score is a float32 sum of four terms of at most ½R² + 3aR together (a = |x̃|, R the
+//! largest |ỹ|) with at most 6 roundings each, so twice it is off by at most 12 u (½R² + 3aR) < 24 u (a + R)², u = 2^-24;
+//! the slack is twice that.
+
+use super::projection::BLOCK;
+use super::tile::Buffer;
+use super::vector::{Integers, Isa, Vector};
+use crate::error::{Result, try_vec};
+use std::ops::Range;
+
+/// Numbers that are multiplied together.
+const QUAD: usize = 4;
+/// The code of 0.
+const ZERO: f64 = 64.0;
+/// The largest distance of a row's code from that, and the largest code of a query.
+const ROW_STEPS: f64 = 63.0;
+const QUERY_STEPS: f64 = 127.0;
+/// Products of more numbers than these might not fit 32 bits.
+pub const MOST_DIM: usize = 1 << 16;
+
+/// How much twice a score may be off, as a share of (|x̃| + R)².
+pub const SLACK: f64 = 48.0 * (f32::EPSILON / 2.0) as f64;
+
+/// Bytes kept for each row of `dim` numbers.
+pub fn bytes(dim: usize) -> usize {
+    dim.next_multiple_of(QUAD) + 4 * size_of::<f32>()
+}
+
+/// The codes of all rows.
+pub struct Quantized {
+    /// Quads of a row.
+    quads: usize,
+    /// `[block][quads][BLOCK][QUAD]`.
+    pub codes: Buffer<u8>,
+    /// ½|ỹ|², v, |ỹ| and |ỹ - ŷ|: `[block][4][BLOCK]`.
+    pub numbers: Buffer<f32>,
+}
+
+/// The codes of queries.
+pub struct Coded {
+    /// Four to an integer, the lowest byte first: `[queries, quads]`.
+    codes: Vec<i32>,
+    each: Vec<One>,
+}
+
+/// What else is known of a coded query.
+#[derive(Clone, Copy, Default)]
+struct One {
+    /// -64 Σ e.
+    start: i32,
+    /// -w.
+    step: f32,
+    /// -|x̃ - x̂|.
+    error: f32,
+    /// -|x̂|.
+    length: f32,
+}
+
+/// Upwards, by more than a rounding to float32 and the few roundings of `v` itself.
+#[allow(clippy::cast_possible_truncation)]
+fn up(v: f64) -> f32 {
+    (v * (1.0 + 1e-6)) as f32
+}
+
+impl Quantized {
+    /// Room for `blocks` blocks of rows of `dim` numbers.
+    pub fn zeros(blocks: usize, dim: usize) -> Result<Self> {
+        let quads = dim.div_ceil(QUAD);
+        Ok(Self {
+            quads,
+            codes: Buffer::zeros(blocks * BLOCK * quads * QUAD, "quantized rows")?,
+            numbers: Buffer::zeros(blocks * BLOCK * 4, "quantized rows")?,
+        })
+    }
+
+    /// The parts of `codes` and of `numbers` that block `block` has.
+    pub fn of_block(dim: usize, block: usize) -> (Range<usize>, Range<usize>) {
+        let (codes, numbers) = (dim.div_ceil(QUAD) * QUAD * BLOCK, 4 * BLOCK);
+        (block * codes..(block + 1) * codes, block * numbers..(block + 1) * numbers)
+    }
+
+    /// Keeps a centred row of this squared length as row `i` of a block.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn put(centred: &[f64], squared: f64, i: usize, codes: &mut [u8], numbers: &mut [f32]) {
+        let step = (largest(centred) / ROW_STEPS) as f32;
+        let (exact, inverse) = (f64::from(step), inverse(step));
+        let mut error = 0.0;
+        for (k, &y) in centred.iter().enumerate() {
+            let code = (y * inverse).round_ties_even().clamp(-ROW_STEPS, ROW_STEPS);
+            error += (y - exact * code) * (y - exact * code);
+            codes[(k / QUAD * BLOCK + i) * QUAD + k % QUAD] = (code + ZERO) as u8;
+        }
+        // 64, not 0, is what the numbers beyond the last are.
+        for k in centred.len()..centred.len().next_multiple_of(QUAD) {
+            codes[(k / QUAD * BLOCK + i) * QUAD + k % QUAD] = ZERO as u8;
+        }
+        let values = [(0.5 * squared) as f32, step, up(squared.sqrt()), up(error.sqrt())];
+        values.iter().enumerate().for_each(|(at, v)| numbers[at * BLOCK + i] = *v);
+    }
+
+    /// Rows of a block that are not there: farther than any.
+    pub fn put_nothing(from: usize, numbers: &mut [f32]) {
+        numbers[from..BLOCK].fill(f32::INFINITY);
+    }
+
+    /// Room for the codes of `queries` queries.
+    pub fn coded(&self, queries: usize) -> Result<Coded> {
+        Ok(Coded {
+            codes: try_vec(queries * self.quads, 0, "coded queries")?,
+            each: try_vec(queries, One::default(), "coded queries")?,
+        })
+    }
+
+    /// Keeps a centred query as query `b`.
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn code(&self, centred: &[f64], b: usize, into: &mut Coded) {
+        let step = (largest(centred) / QUERY_STEPS) as f32;
+        let (exact, inverse) = (f64::from(step), inverse(step));
+        let (mut error, mut squared, mut sum) = (0.0, 0.0, 0);
+        let codes = &mut into.codes[b * self.quads..(b + 1) * self.quads];
+        for (four, quad) in codes.iter_mut().zip(centred.chunks(QUAD)) {
+            let mut bytes = [0; QUAD];
+            for (byte, &x) in bytes.iter_mut().zip(quad) {
+                let code = (x * inverse).round_ties_even().clamp(-QUERY_STEPS, QUERY_STEPS);
+                error += (x - exact * code) * (x - exact * code);
+                squared += exact * code * (exact * code);
+                sum += code as i32;
+                *byte = (code as i8).cast_unsigned();
+            }
+            *four = i32::from_le_bytes(bytes);
+        }
+        into.each[b] =
+            One { start: -(ZERO as i32) * sum, step: -step, error: -up(error.sqrt()), length: -up(squared.sqrt()) };
+    }
+
+    /// The scores of the rows of `block` for those queries in `mask` (bit b is query `first + b`) that have at most the score
+    /// `most[b]` for one of them, given to `found(b, scores)`.
+    ///
+    /// # Safety
+    /// See [`super::vector`].
+    #[inline(always)]
+    pub unsafe fn scores<S: Isa>(
+        &self,
+        x: &Coded,
+        first: usize,
+        mut mask: u64,
+        block: usize,
+        most: &[f32],
+        mut found: impl FnMut(usize, &[f32; BLOCK]),
+    ) {
+        const TOGETHER: usize = 8;
+        let wide = S::Single::REGISTERS >= 32;
+        assert!((block + 1) * BLOCK * 4 <= self.numbers.len());
+        let mut scores = [[0.0_f32; BLOCK]; TOGETHER];
+        while mask != 0 {
+            // A list that is not full repeats its first query.
+            let (mut bits, mut count) = ([mask.trailing_zeros() as usize; TOGETHER], 0);
+            while mask != 0 && count < if wide { TOGETHER } else { TOGETHER / 2 } {
+                bits[count] = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                count += 1;
+            }
+            let queries: [usize; TOGETHER] = std::array::from_fn(|i| first + bits[i]);
+            assert!(queries.iter().all(|q| *q < x.each.len()));
+            let mut at = 0;
+            while at < BLOCK {
+                // SAFETY: the block and the queries are there; the instruction set is the caller's promise.
+                unsafe {
+                    if wide {
+                        self.against::<S, TOGETHER, 1>(x, queries, block, at, &mut scores);
+                    } else {
+                        self.against::<S, { TOGETHER / 2 }, 2>(x, queries, block, at, &mut scores);
+                    }
+                }
+                at += S::Single::LANES * if wide { 1 } else { 2 };
+            }
+            for (scores, &b) in scores[..count].iter().zip(&bits) {
+                if scores.iter().fold(false, |any, s| any | (*s <= most[b])) {
+                    found(b, scores);
+                }
+            }
+        }
+    }
+
+    /// The scores of `YS` registers of rows of `block`, from row `at` on, for the first `XS` of the queries.
+    #[inline(always)]
+    unsafe fn against<S: Isa, const XS: usize, const YS: usize>(
+        &self,
+        x: &Coded,
+        queries: [usize; 8],
+        block: usize,
+        at: usize,
+        scores: &mut [[f32; BLOCK]; 8],
+    ) {
+        // SAFETY: the caller checked the bounds; the instruction set is its promise.
+        unsafe {
+            let y = self.codes.as_ptr().add((block * self.quads * BLOCK + at) * QUAD);
+            let xs: [*const i32; XS] = std::array::from_fn(|i| x.codes.as_ptr().add(queries[i] * self.quads));
+            let each: [One; XS] = std::array::from_fn(|i| x.each[queries[i]]);
+            let mut sums = [[S::Integers::splat(0); YS]; XS];
+            for i in 0..XS {
+                sums[i] = [S::Integers::splat(each[i].start); YS];
+            }
+            for k in 0..self.quads {
+                for i in 0..XS {
+                    for j in 0..YS {
+                        let y = y.add((k * BLOCK + j * S::Single::LANES) * QUAD);
+                        sums[i][j] = sums[i][j].dot4(y, *xs[i].add(k));
+                    }
+                }
+            }
+            for j in 0..YS {
+                let row = at + j * S::Single::LANES;
+                let numbers = self.numbers.as_ptr().add(block * BLOCK * 4 + row);
+                let half_norm = S::Single::load(numbers);
+                let step = S::Single::load(numbers.add(BLOCK));
+                let norm = S::Single::load(numbers.add(2 * BLOCK));
+                let error = S::Single::load(numbers.add(3 * BLOCK));
+                for i in 0..XS {
+                    let One { step: w, error: e, length, .. } = each[i];
+                    let score = S::Single::splat(length).mul_add(error, half_norm);
+                    let score = S::Single::splat(e).mul_add(norm, score);
+                    let product = S::Single::splat(w).mul_add(step, S::Single::splat(0.0));
+                    let score = product.mul_add(sums[i][j].to_float(), score);
+                    score.store(scores[i].as_mut_ptr().add(row));
+                }
+            }
+        }
+    }
+}
+
+/// The largest magnitude.
+#[inline(always)]
+fn largest(v: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let mut most = [0.0_f64; LANES];
+    for v in v.chunks(LANES) {
+        for (most, v) in most.iter_mut().zip(v) {
+            *most = most.max(v.abs());
+        }
+    }
+    most.iter().fold(0.0, |a, &b| a.max(b))
+}
+
+/// 1/step, or 0 where there is nothing to divide.
+fn inverse(step: f32) -> f64 {
+    if step > 0.0 { 1.0 / f64::from(step) } else { 0.0 }
+}
