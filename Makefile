@@ -85,9 +85,9 @@ abi: build
 	git --no-pager diff --stat -- include tests/abi
 	cargo test --release --test abi
 
-# Against numpy on Fashion-MNIST, in one process; not part of CI.
+# Against numpy, PyTorch, FAISS, scipy and torchdiffeq, which are fetched; not part of CI. BENCH="--quick" for a quarter of it.
 bench: build
-	benches/run.sh
+	benches/run.sh $(BENCH)
 
 # Relocatable: the prefix may be moved. Without cargo, as under sudo, what `make` built is installed.
 install:
