@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import mnemo
+from clock import count_cpu
 from data import DATA
 from memory import memory
 from nearest import nearest
@@ -48,13 +49,16 @@ def main():
     parser.add_argument("--batch", type=numbers(int), default=BATCHES, help="queries of a score, such as 1,16")
     parser.add_argument("--sigma", type=numbers(float), default=SIGMAS, help="noise levels of a score, such as 10,.5")
     parser.add_argument("--runs", type=int, default=5, help="of which medians are taken")
-    parser.add_argument("--quick", action="store_true", help="the scores of B = 16 and 256 at sigma = 10, 1, .3 and .05 only")
+    parser.add_argument("--quick", action="store_true", help="the scores of B = 16 and 256 at sigma = 10, 1, .3 and .05, the memory of one data set")
+    parser.add_argument("--cpu", action="store_true", help="CPU time summed over threads, for a machine that has other work")
     options = parser.parse_args()
     unknown = [v for v in options.group if v not in GROUPS] + [v for v in options.data if v not in DATA]
     if unknown:
         parser.error(f"no {', '.join(unknown)}: groups are {', '.join(GROUPS)}; data are {', '.join(DATA)}")
     if options.quick:
         options.batch, options.sigma = (16, 256), (10, 1, 0.3, 0.05)
+    if options.cpu:
+        count_cpu()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     with mnemo.default_context() as context:
@@ -62,7 +66,7 @@ def main():
     print(f"## {datetime.date.today()}, {machine()}\n")
     print(f"mnemo {mnemo.__version__} ({described['instruction_set']}, {described['threads']} threads), "
           + ", ".join(f"{name} {version(name)}" for name in PACKAGES) + f"; {blas()}, {torch.get_num_threads()} threads.")
-    print(f"Medians of {options.runs} interleaved runs. Load at the start: {os.getloadavg()[0]:.1f}"
+    print(f"{'CPU times, summed over threads: medians' if options.cpu else 'Medians'} of {options.runs} interleaved runs. Load at the start: {os.getloadavg()[0]:.1f}"
           + (" (other work was running: provisional)." if os.getloadavg()[0] > 0.5 else "."), flush=True)
     start = time.monotonic()
     for name in options.group or GROUPS:

@@ -46,7 +46,7 @@ def memory(options):
     names = [contender.name for contender in EVERYONE]
     print(f"\n### Memory, MiB: kept for the data set beside the caller's own rows, and taken at most by a score of B = {BATCH}")
     header("data", "sigma", *(f"{name}: kept" for name in names), *(f"{name}: taken" for name in names))
-    for name in options.data:
+    for name in options.data[:1] if options.quick else options.data:
         for sigma in SIGMAS:
             asked = [[sys.executable, __file__, name, contender, str(sigma)] for contender in names]
             told = [subprocess.run(a, check=True, capture_output=True, text=True).stdout.split() for a in asked]
