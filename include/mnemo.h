@@ -892,6 +892,22 @@ typedef struct mnemo_score_outputs {
    * min_n |x - m y_n|.
    */
   mnemo_tensor *nearest_distance;
+  /**
+   * Upper bound on the length (L2, absolute) of the error of each row of denoised as this call writes it, or with
+   * denoised NULL would write it alone, in the type of x.
+   *
+   * The error is that against exact arithmetic on the x given, the data's values scale * raw + shift rounded to float64,
+   * and the m and sigma of mnemo_process_eval. Rigorous: what tolerance leaves out (its share of the data's diameter at
+   * most; nothing at 0), distances that are sums of squared differences, exponentials, sums, means, the regularizer, the
+   * rounding of denoised to its type. Probabilistic: where many rows have weight, and distances are products, the
+   * roundings of a product are taken as independent, and eight standard deviations of their sum (1e-15) as its most.
+   */
+  mnemo_tensor *denoised_error_bound;
+  /**
+   * The same for log_density, the rounding to its type included (NULL: to F64), in nats. No output is changed by asking
+   * for a bound.
+   */
+  mnemo_tensor *log_density_error_bound;
 } mnemo_score_outputs;
 
 /**

@@ -1194,6 +1194,10 @@ struct ScoreOutputs {
   /// std::int64_t.
   Tensor nearest_index{};
   Tensor nearest_distance{};
+  /// Upper bounds on the error of denoised (its length) and of log_density, by what was left out and rounded: rigorous but
+  /// for the roundings of products, which are taken as independent. See mnemo_score_outputs.
+  Tensor denoised_error_bound{};
+  Tensor log_density_error_bound{};
 };
 
 /// How to sample; initially EDM's deterministic sampler. What is left out is the process's or the solver's own. See
@@ -1363,6 +1367,8 @@ class [[nodiscard]] Score : public detail::Handle<mnemo_score, mnemo_score_relea
     o.entropy = call.output("entropy", outputs.entropy);
     o.nearest_index = call.output("nearest_index", outputs.nearest_index);
     o.nearest_distance = call.output("nearest_distance", outputs.nearest_distance);
+    o.denoised_error_bound = call.output("denoised_error_bound", outputs.denoised_error_bound);
+    o.log_density_error_bound = call.output("log_density_error_bound", outputs.log_density_error_bound);
     const mnemo_exec e = detail::raw(call, exec);
     call.run([&](auto *error) { return mnemo_score_eval(get(), rx, rt, &o, &e, error); });
     return call.done();

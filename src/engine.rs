@@ -55,6 +55,8 @@ pub struct Query<'a> {
     pub grade: Grade,
     /// v of the covariance product `[batch, dim]`.
     pub tangent: Option<&'a Matrix>,
+    /// How far each row of `x` may be from the x that is meant, in length: error bounds count it. `None`: no row is.
+    pub x_error: Option<&'a [f64]>,
 }
 
 /// What a [`Query`] returns; absent outputs cost nothing. All sums run over the rows that take part.
@@ -76,6 +78,10 @@ pub struct Moments<'a> {
     pub nearest: Option<&'a mut [i64]>,
     /// min |x - y_n|.
     pub nearest_distance: Option<&'a mut [f64]>,
+    /// Bound on the length of the error of `mean` by what was left out and rounded; needs `mean`, and changes nothing else.
+    pub mean_error: Option<&'a mut [f64]>,
+    /// The same for `log_sum`, which need not be asked for.
+    pub log_sum_error: Option<&'a mut [f64]>,
 }
 
 /// A machine that computes.

@@ -246,6 +246,26 @@ impl<'a> ViewMut<'a> {
             self.set_row(i, std::slice::from_ref(v));
         }
     }
+
+    /// Writes a vector (`cols = 1`) of numbers that are not negative from float64, none of them rounded down.
+    pub fn set_column_upward(&mut self, from: &[f64]) {
+        self.set_column(from);
+        if self.0.dtype == Dtype::F32 {
+            for (i, v) in from.iter().enumerate() {
+                let to = &mut self.row_mut::<f32>(i)[0];
+                *to = if f64::from(*to) < *v { to.next_up() } else { *to };
+            }
+        }
+    }
+}
+
+/// By how much at most `value` changes when it is written as `dtype` (F32 and F64 only).
+pub fn rounding(dtype: Dtype, value: f64) -> f64 {
+    match dtype {
+        // Half an ulp, or half the smallest number.
+        Dtype::F32 if value.is_finite() => 0.5 * (f64::from(f32::EPSILON) * value.abs() + 1.5e-45),
+        _ => 0.0,
+    }
 }
 
 /// A working matrix in float64, in the memory of the engine that made it. Core code passes matrices from one engine

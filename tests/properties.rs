@@ -67,6 +67,7 @@ fn eval(score: &Empirical, x: &[f64], t: f64) -> Evaluation {
         entropy: true,
         nearest_index: true,
         nearest_distance: true,
+        ..Want::default()
     };
     let x = Matrix::from_host(x.to_vec(), 1, x.len());
     score.eval(&x, &[t], want, Grade::Double, &Exec::default()).unwrap()

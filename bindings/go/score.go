@@ -128,6 +128,12 @@ type Outputs struct {
 	Entropy         Tensor // vector: entropy of the weights w, nats
 	NearestIndex    Tensor // vector of int64: argmin_n |x - m y_n|, ties to the lowest index
 	NearestDistance Tensor // vector: min_n |x - m y_n|
+
+	// Vectors: upper bounds on the error of Denoised (its length, in the element type of x) and of LogDensity, by what was
+	// left out and rounded, whether or not these are asked for. Rigorous but for the roundings of products where many rows
+	// have weight: these are taken as independent, and eight standard deviations of their sum as its most. See
+	// mnemo_score_outputs.
+	DenoisedErrorBound, LogDensityErrorBound Tensor
 }
 
 // Eval evaluates the score at x [batch, dim] (float32 or float64) and times t (a vector of one, or of one per row;
@@ -148,6 +154,9 @@ func (s *Score) Eval(ctx context.Context, x, t Tensor, outputs Outputs, options 
 		entropy:          v.of("entropy", outputs.Entropy),
 		nearest_index:    v.of("nearest_index", outputs.NearestIndex),
 		nearest_distance: v.of("nearest_distance", outputs.NearestDistance),
+
+		denoised_error_bound:    v.of("denoised_error_bound", outputs.DenoisedErrorBound),
+		log_density_error_bound: v.of("log_density_error_bound", outputs.LogDensityErrorBound),
 	}
 	if v.err != nil {
 		return v.err

@@ -163,9 +163,10 @@ func testEmpirical[T mnemo.Float](t *testing.T, tolerance float64) {
 		log, entropy := mnemo.NewMatrix[float64](batch, 1), mnemo.NewMatrix[float64](batch, 1)
 		div, r := mnemo.NewMatrix[T](batch, 1), mnemo.NewMatrix[T](batch, 1)
 		nearest := mnemo.NewMatrix[int64](batch, 1)
+		bound, logBound := mnemo.NewMatrix[T](batch, 1), mnemo.NewMatrix[float64](batch, 1)
 		check(t, score.Eval(ctx, x, mnemo.Vector(times...), mnemo.Outputs{
 			Score: s, Denoised: denoised, LogDensity: log, Divergence: div, Entropy: entropy,
-			NearestIndex: nearest, NearestDistance: r,
+			NearestIndex: nearest, NearestDistance: r, DenoisedErrorBound: bound, LogDensityErrorBound: logBound,
 		}))
 		check(t, score.JVP(ctx, x, mnemo.Vector(times...), v, jvp))
 		for _, m := range []mnemo.Matrix[T]{s, denoised, jvp} {
@@ -188,12 +189,22 @@ func testEmpirical[T mnemo.Float](t *testing.T, tolerance float64) {
 				want = want.regularize(factor, kind.limited, wide, along, mx.m, mx.sigma)
 				limited++
 			}
+			var off float64
 			for j := 0; j < dim; j++ {
+				off = math.Hypot(off, float64(denoised.Row(i)[j])-want.denoised[j])
 				near(t, name+": score", float64(s.Row(i)[j]), want.score[j], tolerance)
 				near(t, name+": denoised", float64(denoised.Row(i)[j]), want.denoised[j], tolerance)
 				near(t, name+": jvp", float64(jvp.Row(i)[j]), want.jvp[j], tolerance*100)
 			}
 			near(t, name+": log density", log.Data[i], want.logDensity, tolerance)
+			// The formulas here have errors of their own.
+			const own = 1e-12
+			if b := float64(bound.Data[i]); off > b+own || b > tolerance {
+				t.Errorf("%s: denoised is off by %g; the bound is %g", name, off, b)
+			}
+			if b := logBound.Data[i]; math.Abs(log.Data[i]-want.logDensity) > b+own || b <= 0 || b > tolerance {
+				t.Errorf("%s: the bound on log density is %g", name, b)
+			}
 			near(t, name+": divergence", float64(div.Data[i]), want.divergence, tolerance*100)
 			near(t, name+": entropy", entropy.Data[i], want.entropy, tolerance)
 			near(t, name+": nearest distance", float64(r.Data[i]), want.r, tolerance)
@@ -244,6 +255,8 @@ func TestEvalErrors(t *testing.T) {
 		{x, at, mnemo.Outputs{Entropy: mnemo.Matrix[float64]{Rows: batch, Cols: 1}}, mnemo.ErrShape, "entropy: 0 elements"},
 		{x, at, mnemo.Outputs{NearestIndex: matrix(batch, 1)}, mnemo.ErrDType, "nearest_index"},
 		{x, at, mnemo.Outputs{NearestDistance: elsewhere}, mnemo.ErrDevice, "nearest_distance"},
+		{x, at, mnemo.Outputs{DenoisedErrorBound: matrix(batch, dim)}, mnemo.ErrShape, "denoised_error_bound"},
+		{x, at, mnemo.Outputs{LogDensityErrorBound: mnemo.NewMatrix[int64](batch, 1)}, mnemo.ErrDType, "log_density_error"},
 	} {
 		fails(t, s.Eval(ctx, refused.x, refused.t, refused.out), refused.code, refused.word)
 	}

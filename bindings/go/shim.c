@@ -94,6 +94,8 @@ int32_t mnemo_go_score_eval(const mnemo_score *score, mnemo_go_view x, mnemo_go_
     to.entropy = TENSOR(outputs.entropy);
     to.nearest_index = TENSOR(outputs.nearest_index);
     to.nearest_distance = TENSOR(outputs.nearest_distance);
+    to.denoised_error_bound = TENSOR(outputs.denoised_error_bound);
+    to.log_density_error_bound = TENSOR(outputs.log_density_error_bound);
     return mnemo_score_eval(score, TENSOR(x), TENSOR(t), &to, begin(&e, exec), err);
 }
 

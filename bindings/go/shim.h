@@ -22,6 +22,7 @@ typedef struct mnemo_go_view {
 
 typedef struct mnemo_go_outputs {
     mnemo_go_view score, denoised, log_density, divergence, entropy, nearest_index, nearest_distance;
+    mnemo_go_view denoised_error_bound, log_density_error_bound;
 } mnemo_go_outputs;
 
 typedef struct mnemo_go_exec {

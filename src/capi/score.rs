@@ -12,7 +12,7 @@ use super::{
 use crate::engine::Grade;
 use crate::error::{Error, Result};
 use crate::score::{Custom, Empirical, Prediction, Predictor, Regularizer, ScoreModel, Want};
-use crate::tensor::{Dtype, View, ViewMut};
+use crate::tensor::{Dtype, View, ViewMut, rounding};
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -151,6 +151,18 @@ pub struct mnemo_score_outputs {
     pub nearest_index: *mut mnemo_tensor,
     /// min_n |x - m y_n|.
     pub nearest_distance: *mut mnemo_tensor,
+    /// Upper bound on the length (L2, absolute) of the error of each row of denoised as this call writes it, or with
+    /// denoised NULL would write it alone, in the type of x.
+    ///
+    /// The error is that against exact arithmetic on the x given, the data's values scale * raw + shift rounded to float64,
+    /// and the m and sigma of mnemo_process_eval. Rigorous: what tolerance leaves out (its share of the data's diameter at
+    /// most; nothing at 0), distances that are sums of squared differences, exponentials, sums, means, the regularizer, the
+    /// rounding of denoised to its type. Probabilistic: where many rows have weight, and distances are products, the
+    /// roundings of a product are taken as independent, and eight standard deviations of their sum (1e-15) as its most.
+    pub denoised_error_bound: *mut mnemo_tensor,
+    /// The same for log_density, the rounding to its type included (NULL: to F64), in nats. No output is changed by asking
+    /// for a bound.
+    pub log_density_error_bound: *mut mnemo_tensor,
 }
 
 // SAFETY: repr(C), size first, no padding, any bytes are valid.
@@ -167,6 +179,8 @@ unsafe impl Sized32 for mnemo_score_outputs {
             entropy: none,
             nearest_index: none,
             nearest_distance: none,
+            denoised_error_bound: none,
+            log_density_error_bound: none,
         }
     }
 }
@@ -397,6 +411,8 @@ pub unsafe extern "C" fn mnemo_score_eval(
                 (column("outputs.divergence", o.divergence)?),
                 (column("outputs.entropy", o.entropy)?),
                 (column("outputs.nearest_distance", o.nearest_distance)?),
+                (column("outputs.denoised_error_bound", o.denoised_error_bound)?),
+                (column("outputs.log_density_error_bound", o.log_density_error_bound)?),
             ];
             let nearest = output("outputs.nearest_index", o.nearest_index, (batch, 1), &[Dtype::I64])?;
             let want = Want {
@@ -407,6 +423,8 @@ pub unsafe extern "C" fn mnemo_score_eval(
                 entropy: out[4].is_some(),
                 nearest_distance: out[5].is_some(),
                 nearest_index: nearest.is_some(),
+                denoised_error_bound: out[6].is_some(),
+                log_density_error_bound: out[7].is_some(),
             };
             let engine = score.engine();
             let e = with_exec(exec, |exec| score.eval(&engine.load("x", x)?, &t, want, grade(x.dtype()), exec))?;
@@ -416,8 +434,21 @@ pub unsafe extern "C" fn mnemo_score_eval(
                     check_range(name, &**engine, from, to)?;
                 }
             }
-            let columns = [e.log_density, e.divergence, e.entropy, e.nearest_distance];
-            let names = ["outputs.log_density", "outputs.divergence", "outputs.entropy", "outputs.nearest_distance"];
+            // The bound is that of float64 numbers; what is written as F32 is rounded once more.
+            let mut density_bound = e.log_density_error_bound;
+            if let (Some(bound), Some(to), Some(density)) = (&mut density_bound, &out[2], &e.log_density) {
+                bound.iter_mut().zip(density).for_each(|(b, v)| *b += rounding(to.view().dtype(), *v));
+            }
+            let columns =
+                [e.log_density, e.divergence, e.entropy, e.nearest_distance, e.denoised_error_bound, density_bound];
+            let names = [
+                "outputs.log_density",
+                "outputs.divergence",
+                "outputs.entropy",
+                "outputs.nearest_distance",
+                "outputs.denoised_error_bound",
+                "outputs.log_density_error_bound",
+            ];
             for (name, (to, from)) in names.iter().zip(out[2..].iter().zip(&columns)) {
                 if let (Some(to), Some(from)) = (to, from) {
                     check_column_range(name, from, to)?;
@@ -428,9 +459,10 @@ pub unsafe extern "C" fn mnemo_score_eval(
                     engine.store(&from, to);
                 }
             }
-            for (to, from) in out[2..].iter_mut().zip(columns) {
+            for (i, (to, from)) in out[2..].iter_mut().zip(columns).enumerate() {
                 if let (Some(to), Some(from)) = (to, from) {
-                    to.set_column(&from);
+                    // A bound in F32 is rounded up.
+                    if i < 4 { to.set_column(&from) } else { to.set_column_upward(&from) }
                 }
             }
             if let (Some(mut to), Some(from)) = (nearest, e.nearest_index) {

@@ -162,6 +162,8 @@ impl ScoreModel for Custom {
             (want.entropy, "entropy"),
             (want.nearest_index, "nearest_index"),
             (want.nearest_distance, "nearest_distance"),
+            (want.denoised_error_bound, "denoised_error_bound"),
+            (want.log_density_error_bound, "log_density_error_bound"),
         ];
         if let Some((_, name)) = absent.iter().find(|(wanted, _)| *wanted) {
             return Err(Error::unsupported(format!("{name}: a custom score has score and denoised only")));

@@ -9,6 +9,7 @@
 //!
 //! The engine works in the frame x/m, where ℓ_n = -½ (m/σ)² |x/m - y_n|².
 
+use super::certificate::{Denoised, Density};
 use super::{Evaluation, ScoreModel, Want, marginals};
 use crate::dataset::Dataset;
 use crate::engine::{Factor, Grade, Moments, Query, SharedEngine};
@@ -59,6 +60,8 @@ struct Frame {
     x: Matrix,
     /// (m/σ)².
     precision: Vec<f64>,
+    /// The rounding of `x`, in length, if error bounds are wanted.
+    x_error: Option<Vec<f64>>,
 }
 
 const LEAST_M: f64 = 1e-40;
@@ -97,7 +100,7 @@ impl Empirical {
         self.label.map(|l| self.dataset.rows_of_label(l).expect("checked by new"))
     }
 
-    fn frame(&self, x: &Matrix, t: &[f64]) -> Result<Frame> {
+    fn frame(&self, x: &Matrix, t: &[f64], bounds: bool) -> Result<Frame> {
         let marginals = marginals(&self.process, t)?;
         let batch = marginals.len();
         let m = per_row(batch, |i| marginals[i].m.max(LEAST_M))?;
@@ -113,7 +116,14 @@ impl Empirical {
         let mut scaled = engine.zeros(x.rows(), x.cols())?;
         let inverse = per_row(batch, |i| 1.0 / m[i])?;
         engine.combine(&mut scaled, None, &[(Factor::Rows(&inverse), x)]);
-        Ok(Frame { marginals, m, x: scaled, precision })
+        let x_error = if bounds {
+            let squared = engine.dot_rows(&scaled, &scaled)?;
+            // 1/m is rounded and so is its product with x, except where there is nothing to round.
+            Some(per_row(batch, |i| if m[i] == 1.0 { 0.0 } else { 1.01 * f64::EPSILON * squared[i].sqrt() })?)
+        } else {
+            None
+        };
+        Ok(Frame { marginals, m, x: scaled, precision, x_error })
     }
 
     fn query<'a>(&'a self, frame: &'a Frame, grade: Grade, tangent: Option<&'a Matrix>) -> Query<'a> {
@@ -125,6 +135,7 @@ impl Empirical {
             tolerance: self.tolerance,
             grade,
             tangent,
+            x_error: frame.x_error.as_deref(),
         }
     }
 
@@ -135,15 +146,23 @@ impl Empirical {
         per_row(log_sum.len(), |i| log_sum[i] - n.ln() - log_volume(marginals[i].sigma))
     }
 
-    /// The regularizer's factor f on the unregularized score, and 1 - f, each to its own precision.
-    fn factors(&self, log_sum: &[f64], marginals: &[Marginal]) -> Result<(Vec<f64>, Vec<f64>)> {
-        let batch = marginals.len();
-        let bayes = |log: &[f64], log_c: f64| {
-            let log = |i: usize| (log[i] - log_c).min(0.0);
-            Ok((per_row(batch, |i| log(i).exp())?, per_row(batch, |i| -log(i).exp_m1())?))
-        };
+    /// ln p/c, of which the factor of an empirical Bayes regularizer is min(1, p/c); `None` for the others.
+    fn log_ratio(&self, log_sum: &[f64], marginals: &[Marginal]) -> Result<Option<Vec<f64>>> {
+        let less = |log: &[f64], log_c: f64| per_row(log.len(), |i| log[i] - log_c).map(Some);
         match self.regularizer {
-            Regularizer::None => Ok((per_row(batch, |_| 1.0)?, per_row(batch, |_| 0.0)?)),
+            Regularizer::None | Regularizer::Tikhonov { .. } => Ok(None),
+            Regularizer::BayesDensity { log_c } => less(&self.log_density(log_sum, marginals)?, log_c),
+            Regularizer::BayesWeight { log_c } => less(log_sum, log_c),
+        }
+    }
+
+    /// The regularizer's factor f on the unregularized score, and 1 - f, each to its own precision.
+    fn factors(&self, log_ratio: Option<&[f64]>, marginals: &[Marginal]) -> Result<(Vec<f64>, Vec<f64>)> {
+        let batch = marginals.len();
+        if let Some(log) = log_ratio {
+            return Ok((per_row(batch, |i| log[i].min(0.0).exp())?, per_row(batch, |i| -log[i].min(0.0).exp_m1())?));
+        }
+        match self.regularizer {
             Regularizer::Tikhonov { c } => {
                 let of = |i: usize, numerator: fn(f64, f64) -> f64| {
                     let v = marginals[i].sigma.powi(2);
@@ -151,9 +170,85 @@ impl Empirical {
                 };
                 Ok((per_row(batch, |i| of(i, |v, _| v))?, per_row(batch, |i| of(i, |_, c| c))?))
             }
-            Regularizer::BayesDensity { log_c } => bayes(&self.log_density(log_sum, marginals)?, log_c),
-            Regularizer::BayesWeight { log_c } => bayes(log_sum, log_c),
+            _ => Ok((per_row(batch, |_| 1.0)?, per_row(batch, |_| 0.0)?)),
         }
+    }
+
+    /// The error bounds that are wanted, of the caller's outputs, from the engine's: `errors` of `mean` (unregularized) and
+    /// of `log_sum`.
+    #[allow(clippy::too_many_arguments)]
+    fn bounds(
+        &self,
+        frame: &Frame,
+        want: Want,
+        grade: Grade,
+        log_sum: Option<&[f64]>,
+        mean: Option<&Matrix>,
+        offset: Option<&Matrix>,
+        errors: [Option<Vec<f64>>; 2],
+    ) -> Result<[Option<Vec<f64>>; 2]> {
+        if errors.iter().all(Option::is_none) {
+            return Ok([None, None]);
+        }
+        let (engine, rows) = (self.engine(), self.dataset.rows());
+        let (batch, d) = (frame.m.len(), self.dim());
+        let lengths = |m: &Matrix| {
+            let mut lengths = engine.dot_rows(m, m)?;
+            lengths.iter_mut().for_each(|l| *l = l.sqrt());
+            Ok::<_, Error>(lengths)
+        };
+        let x = lengths(&frame.x)?;
+        let farthest = rows.mean().iter().map(|v| v * v).sum::<f64>().sqrt() + rows.radius();
+        // What m = 0 would do to each ℓ in place of a small m.
+        let of_m = |i: usize| match frame.marginals[i].m < LEAST_M {
+            true => 2.0 * frame.precision[i] * (x[i] + farthest) * farthest,
+            false => 0.0,
+        };
+        let [mean_error, log_sum_error] = errors;
+        let len = self.subset().map_or(rows.len(), <[u32]>::len) as f64;
+        let density = match (log_sum, &log_sum_error) {
+            (Some(log_sum), Some(error)) => Some(per_row(batch, |i| {
+                let log_sum = (error[i] + of_m(i), log_sum[i]);
+                Density { log_sum, len, dim: d as f64, sigma: frame.marginals[i].sigma }.bound()
+            })?),
+            _ => None,
+        };
+        let denoised = match (mean, mean_error) {
+            (Some(mean), Some(mean_error)) => {
+                let mean = lengths(mean)?;
+                let offset = offset.filter(|_| self.is_bayes()).map(lengths).transpose()?;
+                let ratio = self.log_ratio(log_sum.unwrap_or_default(), &frame.marginals)?;
+                let (factor, complement) = self.factors(ratio.as_deref(), &frame.marginals)?;
+                // The bound on the density is the looser of the two that ln p/c may need.
+                let ratio = ratio.as_deref().zip(density.as_deref());
+                Some(per_row(batch, |i| {
+                    let parts = Denoised {
+                        dim: d,
+                        mean_error: mean_error[i] + 2.0 * rows.radius() * of_m(i).min(1.0),
+                        mean: mean[i],
+                        x: (x[i], frame.x_error.as_ref().map_or(0.0, |e| e[i])),
+                        offset: offset.as_ref().map_or(0.0, |o| o[i]),
+                        factor: (factor[i], complement[i]),
+                        log_ratio: ratio.map(|(log, error)| (log[i], error[i])),
+                    };
+                    parts.bound(grade)
+                })?)
+            }
+            _ => None,
+        };
+        Ok([denoised, density.filter(|_| want.log_density_error_bound)])
+    }
+
+    /// The bound on a weighted mean in a pass without one would change the arithmetic of the other outputs: it gets a pass
+    /// of its own.
+    fn bound_apart(&self, x: &Matrix, t: &[f64], want: Want, grade: Grade, exec: &Exec<'_>) -> Result<Evaluation> {
+        let alone = Want { denoised: true, denoised_error_bound: true, ..Want::default() };
+        let others = Want { denoised_error_bound: false, ..want };
+        if others == Want::default() {
+            return Ok(Evaluation { denoised: None, ..self.eval(x, t, alone, grade, exec)? });
+        }
+        let Evaluation { denoised_error_bound, .. } = exec.within(|exec| self.eval(x, t, alone, grade, exec))?;
+        Ok(Evaluation { denoised_error_bound, ..self.eval(x, t, others, grade, exec)? })
     }
 
     fn is_bayes(&self) -> bool {
@@ -175,21 +270,27 @@ impl ScoreModel for Empirical {
     }
 
     fn eval(&self, x: &Matrix, t: &[f64], want: Want, grade: Grade, exec: &Exec<'_>) -> Result<Evaluation> {
+        if want.denoised_error_bound && !(want.denoised || want.score || want.divergence) {
+            return self.bound_apart(x, t, want, grade, exec);
+        }
         let engine = self.engine();
         let (batch, d) = (x.rows(), self.dim());
-        let frame = self.frame(x, t)?;
+        let frame = self.frame(x, t, want.denoised_error_bound || want.log_density_error_bound)?;
         let Frame { marginals, m, .. } = &frame;
         let bayes = self.is_bayes();
 
         let matrix = |wanted: bool| wanted.then(|| engine.zeros(batch, d)).transpose();
         let vector = |wanted: bool| wanted.then(|| try_vec(batch, 0.0, "outputs")).transpose();
-        let mut offset = matrix(want.score || (want.divergence && bayes))?;
-        let mut mean = matrix(want.denoised)?;
-        let mut log_sum = vector(want.log_density || bayes)?;
+        let bounds = (want.denoised_error_bound, want.log_density_error_bound);
+        let mut offset = matrix(want.score || ((want.divergence || bounds.0) && bayes))?;
+        let mut mean = matrix(want.denoised || bounds.0)?;
+        let mut log_sum = vector(want.log_density || bounds.1 || bayes)?;
         let mut entropy = vector(want.entropy)?;
         let mut trace = vector(want.divergence)?;
         let mut nearest = want.nearest_index.then(|| try_vec(batch, 0i64, "outputs")).transpose()?;
         let mut distance = vector(want.nearest_distance)?;
+        let mut mean_error = vector(bounds.0)?;
+        let mut log_sum_error = vector(bounds.1 || (bounds.0 && bayes))?;
         engine.empirical(
             &self.query(&frame, grade, None),
             Moments {
@@ -200,14 +301,27 @@ impl ScoreModel for Empirical {
                 covariance_trace: trace.as_deref_mut(),
                 nearest: nearest.as_deref_mut(),
                 nearest_distance: distance.as_deref_mut(),
+                mean_error: mean_error.as_deref_mut(),
+                log_sum_error: log_sum_error.as_deref_mut(),
                 covariance_product: None,
             },
             exec,
         )?;
 
-        let (factor, complement) = self.factors(log_sum.as_deref().unwrap_or_default(), marginals)?;
+        let log_ratio = self.log_ratio(log_sum.as_deref().unwrap_or_default(), marginals)?;
+        let (factor, complement) = self.factors(log_ratio.as_deref(), marginals)?;
         // s = f m (ȳ - x/m) / σ²
         let to_score = per_row(batch, |i| factor[i] * m[i] / marginals[i].sigma / marginals[i].sigma)?;
+
+        let [denoised_error_bound, log_density_error_bound] = self.bounds(
+            &frame,
+            want,
+            grade,
+            log_sum.as_deref(),
+            mean.as_ref(),
+            offset.as_ref(),
+            [mean_error, log_sum_error],
+        )?;
 
         let divergence = match &trace {
             None => None,
@@ -255,7 +369,9 @@ impl ScoreModel for Empirical {
         }
         Ok(Evaluation {
             score,
-            denoised: mean,
+            denoised: mean.filter(|_| want.denoised),
+            denoised_error_bound,
+            log_density_error_bound,
             log_density: log_sum.filter(|_| want.log_density).map(|l| self.log_density(&l, marginals)).transpose()?,
             divergence,
             entropy,
@@ -267,7 +383,7 @@ impl ScoreModel for Empirical {
     fn jvp(&self, x: &Matrix, t: &[f64], v: &Matrix, grade: Grade, exec: &Exec<'_>) -> Result<Matrix> {
         let engine = self.engine();
         let (batch, d) = (x.rows(), self.dim());
-        let frame = self.frame(x, t)?;
+        let frame = self.frame(x, t, false)?;
         let bayes = self.is_bayes();
         let mut product = engine.zeros(batch, d)?;
         let mut offset = bayes.then(|| engine.zeros(batch, d)).transpose()?;
@@ -282,7 +398,8 @@ impl ScoreModel for Empirical {
             },
             exec,
         )?;
-        let (factor, _) = self.factors(log_sum.as_deref().unwrap_or_default(), &frame.marginals)?;
+        let log_ratio = self.log_ratio(log_sum.as_deref().unwrap_or_default(), &frame.marginals)?;
+        let (factor, _) = self.factors(log_ratio.as_deref(), &frame.marginals)?;
         let variance = per_row(batch, |i| frame.marginals[i].sigma.powi(2))?;
         let on_product = per_row(batch, |i| factor[i] * frame.precision[i] / variance[i])?;
         let on_v = per_row(batch, |i| -factor[i] / variance[i])?;

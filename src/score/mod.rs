@@ -1,5 +1,6 @@
 //! What ∇ log p_t can be: the trait every score model implements.
 
+mod certificate;
 mod custom;
 mod empirical;
 
@@ -13,7 +14,7 @@ use crate::process::{Marginal, Process};
 use crate::tensor::Matrix;
 
 /// The terms of an evaluation that the caller wants; the others cost nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
     /// s(x, t), the (regularized) score.
     pub score: bool,
@@ -29,6 +30,11 @@ pub struct Want {
     pub nearest_index: bool,
     /// min_n |x - m y_n|.
     pub nearest_distance: bool,
+    /// Bound on the length of the error of `denoised` in the caller's precision, by what was left out and rounded. If
+    /// nothing else is wanted that takes a weighted mean, it is that of `denoised` wanted alone.
+    pub denoised_error_bound: bool,
+    /// The same for `log_density`, in float64.
+    pub log_density_error_bound: bool,
 }
 
 /// The terms that were wanted: matrices `[batch, dim]`, vectors of one number per sample.
@@ -48,6 +54,10 @@ pub struct Evaluation {
     pub nearest_index: Option<Vec<i64>>,
     /// See [`Want::nearest_distance`].
     pub nearest_distance: Option<Vec<f64>>,
+    /// See [`Want::denoised_error_bound`].
+    pub denoised_error_bound: Option<Vec<f64>>,
+    /// See [`Want::log_density_error_bound`].
+    pub log_density_error_bound: Option<Vec<f64>>,
 }
 
 /// A model of the score of p_t.

@@ -105,7 +105,8 @@ pub fn measured_by_rust() -> String {
         score::mnemo_score_ops { struct_size: u32, prediction: u32, eval: Eval, jvp: Jvp, drop: Drop }
         score::mnemo_score_outputs {
             struct_size: u32, reserved: u32, score: Tensor, denoised: Tensor, log_density: Tensor, divergence: Tensor,
-            entropy: Tensor, nearest_index: Tensor, nearest_distance: Tensor,
+            entropy: Tensor, nearest_index: Tensor, nearest_distance: Tensor, denoised_error_bound: Tensor,
+            log_density_error_bound: Tensor,
         }
         sampler::mnemo_sampler_options {
             struct_size: u32, solver: u32, grid: u32, from_prior: u32, denoise_last: u32, reserved: u32, steps: i64,

@@ -23,7 +23,9 @@ pub fn ops_init(w: &World) {
 }
 
 pub fn outputs_init(w: &World) {
-    init_rows(w, mnemo_score_outputs_init, |o| o.reserved == 0 && o.score.is_null() && o.nearest_distance.is_null());
+    init_rows(w, mnemo_score_outputs_init, |o| {
+        o.reserved == 0 && o.score.is_null() && o.log_density_error_bound.is_null()
+    });
 }
 
 struct MakeEmpirical {
@@ -165,6 +167,8 @@ struct Eval {
     entropy: Tensor,
     nearest_index: Tensor,
     nearest_distance: Tensor,
+    denoised_error_bound: Tensor,
+    log_density_error_bound: Tensor,
     exec: Sized<mnemo_exec>,
 }
 
@@ -182,6 +186,8 @@ impl Call for Eval {
             entropy: Tensor::output::<f32>(2, 1),
             nearest_index: Tensor::output::<i64>(2, 1),
             nearest_distance: Tensor::output::<f64>(2, 1),
+            denoised_error_bound: Tensor::output::<f64>(2, 1),
+            log_density_error_bound: Tensor::output::<f32>(2, 1),
             exec: Sized::new(mnemo_exec_init),
         }
     }
@@ -190,6 +196,8 @@ impl Call for Eval {
         (o.score, o.denoised) = (self.s.ptr(), self.denoised.ptr());
         (o.log_density, o.divergence, o.entropy) = (self.log_density.ptr(), self.divergence.ptr(), self.entropy.ptr());
         (o.nearest_index, o.nearest_distance) = (self.nearest_index.ptr(), self.nearest_distance.ptr());
+        o.denoised_error_bound = self.denoised_error_bound.ptr();
+        o.log_density_error_bound = self.log_density_error_bound.ptr();
         if o.struct_size != 8 {
             *self.outputs = o;
         }
@@ -200,7 +208,8 @@ impl Call for Eval {
     }
     fn outputs(&self) -> Vec<Region> {
         let vectors = [&self.log_density, &self.divergence, &self.entropy, &self.nearest_index, &self.nearest_distance];
-        [&self.s, &self.denoised].into_iter().chain(vectors).map(Tensor::bytes).collect()
+        let bounds = [&self.denoised_error_bound, &self.log_density_error_bound];
+        [&self.s, &self.denoised].into_iter().chain(vectors).chain(bounds).map(Tensor::bytes).collect()
     }
 }
 
@@ -214,6 +223,8 @@ impl Eval {
             &mut self.entropy,
             &mut self.nearest_index,
             &mut self.nearest_distance,
+            &mut self.denoised_error_bound,
+            &mut self.log_density_error_bound,
         ] {
             none.null = true;
         }
@@ -258,7 +269,7 @@ fn point_rows<C: Call>(w: &World, x: fn(&mut C) -> &mut Tensor, t: fn(&mut C) ->
 pub fn eval(w: &World) {
     point_rows::<Eval>(w, |c| &mut c.x, |c| &mut c.t);
     type Get = fn(&mut Eval) -> &mut Tensor;
-    let outputs: [(&str, Get); 7] = [
+    let outputs: [(&str, Get); 9] = [
         ("score", |c| &mut c.s),
         ("denoised", |c| &mut c.denoised),
         ("log_density", |c| &mut c.log_density),
@@ -266,6 +277,8 @@ pub fn eval(w: &World) {
         ("entropy", |c| &mut c.entropy),
         ("nearest_index", |c| &mut c.nearest_index),
         ("nearest_distance", |c| &mut c.nearest_distance),
+        ("denoised_error_bound", |c| &mut c.denoised_error_bound),
+        ("log_density_error_bound", |c| &mut c.log_density_error_bound),
     ];
     for (name, get) in outputs {
         tensor_rows::<Eval>(w, name, false, get);

@@ -172,6 +172,7 @@ TEST(one_row) {
   const Dataset data = context.copy({y, 3});
   const Score score = Score::empirical(data, Process::ve_power(2, 1, 80));
   std::vector<double> s(6), denoised(6), log_density(2), divergence(2), entropy(2), distance(2), product(6);
+  std::vector<double> bound(2, -1), log_bound(2, -1);
   std::vector<std::int64_t> index(2, -1);
   mnemo::ScoreOutputs out;
   out.score = {s, 3};
@@ -181,12 +182,15 @@ TEST(one_row) {
   out.entropy = entropy;
   out.nearest_index = index;
   out.nearest_distance = distance;
+  out.denoised_error_bound = bound;
+  out.log_density_error_bound = log_bound;
   score.eval({x, 3}, times, out);
   score.jvp({x, 3}, times, {v, 3}, {product, 3});
   for (std::size_t n = 0; n < 2; n++) {
     const double variance = times[n] * times[n];
-    double d2 = 0;
+    double d2 = 0, error = 0;
     for (std::size_t i = 3 * n; i < 3 * n + 3; i++) {
+      error = std::hypot(error, denoised[i] - y[i % 3]);
       const double o = y[i % 3] - x[i];
       d2 += o * o;
       NEAR(s[i], o / variance, 1e-12);
@@ -194,6 +198,7 @@ TEST(one_row) {
       NEAR(product[i], -v[i] / variance, 1e-12);
     }
     NEAR(log_density[n], -d2 / (2 * variance) - 1.5 * std::log(2 * std::acos(-1) * variance), 1e-12);
+    CHECK(bound[n] >= error && bound[n] < 1e-12 && log_bound[n] > 0 && log_bound[n] < 1e-11);
     NEAR(divergence[n], -3 / variance, 1e-12);
     NEAR(entropy[n], 0, 1e-12);
     NEAR(distance[n], std::sqrt(d2), 1e-12);

@@ -134,6 +134,8 @@ pub struct Outputs {
     pub entropy: Vec<f64>,
     pub nearest_index: Vec<i64>,
     pub nearest_distance: Vec<f64>,
+    pub denoised_error_bound: Vec<f64>,
+    pub log_density_error_bound: Vec<f64>,
 }
 
 pub const EVERYTHING: Want = Want {
@@ -144,15 +146,18 @@ pub const EVERYTHING: Want = Want {
     entropy: true,
     nearest_index: true,
     nearest_distance: true,
+    denoised_error_bound: true,
+    log_density_error_bound: true,
 };
 
 impl Outputs {
     /// The bits of every number.
     pub fn bits(&self) -> Vec<u64> {
+        let bounds = [&self.denoised_error_bound, &self.log_density_error_bound];
         let real =
             [&self.score, &self.denoised, &self.log_density, &self.divergence, &self.entropy, &self.nearest_distance];
         let index = self.nearest_index.iter().map(|n| n.cast_unsigned());
-        real.into_iter().flatten().map(|v| v.to_bits()).chain(index).collect()
+        real.into_iter().chain(bounds).flatten().map(|v| v.to_bits()).chain(index).collect()
     }
 
     /// Adds the outputs of the rows that follow.
@@ -164,6 +169,8 @@ impl Outputs {
         self.entropy.extend(more.entropy);
         self.nearest_index.extend(more.nearest_index);
         self.nearest_distance.extend(more.nearest_distance);
+        self.denoised_error_bound.extend(more.denoised_error_bound);
+        self.log_density_error_bound.extend(more.log_density_error_bound);
     }
 }
 

@@ -339,7 +339,7 @@ impl Api for Machine {
         let untouched = |dtype, cols| Matrix::new(dtype, &vec![UNTOUCHED; x.rows * cols], cols);
         // Matrices with a gap between their rows, which must stay as it is too.
         let mut matrices = [(); 2].map(|()| untouched(x.dtype(), x.cols).apart(3));
-        let mut vectors = [(); 4].map(|()| untouched(Dtype::F64, 1));
+        let mut vectors = [(); 6].map(|()| untouched(Dtype::F64, 1));
         let mut index = untouched(Dtype::I64, 1);
         let mut tensors: Vec<mnemo_tensor> =
             matrices.iter_mut().chain(&mut vectors).chain([&mut index]).map(tensor_mut).collect();
@@ -351,6 +351,8 @@ impl Api for Machine {
             want.divergence,
             want.entropy,
             want.nearest_distance,
+            want.denoised_error_bound,
+            want.log_density_error_bound,
             want.nearest_index,
         ];
         for ((to, tensor), wanted) in [
@@ -360,6 +362,8 @@ impl Api for Machine {
             &mut out.divergence,
             &mut out.entropy,
             &mut out.nearest_distance,
+            &mut out.denoised_error_bound,
+            &mut out.log_density_error_bound,
             &mut out.nearest_index,
         ]
         .into_iter()
@@ -393,6 +397,8 @@ impl Api for Machine {
             divergence: get(&vectors[1], want.divergence),
             entropy: get(&vectors[2], want.entropy),
             nearest_distance: get(&vectors[3], want.nearest_distance),
+            denoised_error_bound: get(&vectors[4], want.denoised_error_bound),
+            log_density_error_bound: get(&vectors[5], want.log_density_error_bound),
             nearest_index: get(&index, want.nearest_index).iter().map(|&n| n as i64).collect(),
         })
     }

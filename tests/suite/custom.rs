@@ -233,6 +233,8 @@ fn what_a_model_cannot_do<A: Api>() {
         Want { entropy: true, ..score },
         Want { nearest_index: true, ..score },
         Want { nearest_distance: true, ..score },
+        Want { denoised_error_bound: true, ..score },
+        Want { log_density_error_bound: true, ..score },
     ] {
         assert_eq!(eval(&good, want).unwrap_err().status, MNEMO_E_UNSUPPORTED);
     }

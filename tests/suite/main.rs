@@ -17,6 +17,7 @@ macro_rules! both {
 
 mod api;
 mod c;
+mod certificate;
 mod custom;
 mod data;
 mod determinism;

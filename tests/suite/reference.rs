@@ -6,21 +6,21 @@ use crate::data::norm;
 
 /// An unevaluated sum of two float64 numbers, the second below half an ulp of the first (Dekker 1971).
 #[derive(Clone, Copy, Default)]
-struct Double(f64, f64);
+pub struct Double(pub f64, pub f64);
 
-fn two_sum(a: f64, b: f64) -> Double {
+pub fn two_sum(a: f64, b: f64) -> Double {
     let sum = a + b;
     let of_b = sum - a;
     Double(sum, (a - (sum - of_b)) + (b - of_b))
 }
 
-fn two_product(a: f64, b: f64) -> Double {
+pub fn two_product(a: f64, b: f64) -> Double {
     let product = a * b;
     Double(product, a.mul_add(b, -product))
 }
 
 impl Double {
-    fn plus(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         let sum = two_sum(self.0, other.0);
         two_sum(sum.0, sum.1 + self.1 + other.1)
     }

@@ -185,6 +185,8 @@ impl Api for Machine {
             entropy: e.entropy.unwrap_or_default(),
             nearest_index: e.nearest_index.unwrap_or_default(),
             nearest_distance: e.nearest_distance.unwrap_or_default(),
+            denoised_error_bound: e.denoised_error_bound.unwrap_or_default(),
+            log_density_error_bound: e.log_density_error_bound.unwrap_or_default(),
         })
     }
 

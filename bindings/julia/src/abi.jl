@@ -90,6 +90,8 @@ struct mnemo_score_outputs
     entropy::Ptr{Cvoid}
     nearest_index::Ptr{Cvoid}
     nearest_distance::Ptr{Cvoid}
+    denoised_error_bound::Ptr{Cvoid}
+    log_density_error_bound::Ptr{Cvoid}
 end
 
 struct mnemo_sampler_options

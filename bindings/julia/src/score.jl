@@ -83,7 +83,11 @@ a named tuple of the `outputs`, one name or several, all computed in one pass:
 - `divergence`: div s, the trace of the score's derivative;
 - `entropy`: of the weights w, nats: ln of the number of training rows that x might have come from;
 - `nearest_index`: which training row, from 1, has the least |x - m y|, ties to the first;
-- `nearest_distance`: that distance.
+- `nearest_distance`: that distance;
+- `denoised_error_bound`: an upper bound on the length of the error of `denoised` in the type of x, by what was left out and
+  rounded, whether or not `denoised` is asked for. It is rigorous but for the roundings of products where many rows have
+  weight: these are taken as independent, and eight standard deviations of their sum as its most;
+- `log_density_error_bound`: the same for `log_density`.
 
 A custom score has `score` and `denoised`. Vectors are of `Float64`; for others, and to write into memory you have, see
 [`evaluate!`](@ref). `cancel` is a [`Cancel`](@ref); `progress(done, total)` is called now and then, in the units of the call,

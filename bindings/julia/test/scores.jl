@@ -40,7 +40,8 @@ forms = [(NamedTuple(), NamedTuple()), ((regularizer = :tikhonov, strength = 0.3
     ((regularizer = :bayes_density, strength = 0.01), (regularizer = :bayes_density, c = 0.01)),
     ((regularizer = :bayes_weight, log_strength = 1.5), (regularizer = :bayes_weight, c = exp(1.5))),
     ((label = -1,), (rows = 2:3:N,)), ((label = 7, tolerance = 0), (rows = 3:3:N,))]
-all_outputs = (:score, :denoised, :log_density, :divergence, :entropy, :nearest_index, :nearest_distance)
+all_outputs = (:score, :denoised, :log_density, :divergence, :entropy, :nearest_index, :nearest_distance,
+    :denoised_error_bound, :log_density_error_bound)
 
 @testset "every output, $process" for (process, at) in processes
     x = randn(d, 2)
@@ -62,6 +63,9 @@ all_outputs = (:score, :denoised, :log_density, :divergence, :entropy, :nearest_
             @test r.entropy[i] ≈ f.entropy atol = 1e-9
             @test r.nearest_index[i] === f.nearest_index
             @test r.nearest_distance[i] ≈ f.nearest_distance rtol = 1e-12
+            # The formulas here have errors of their own.
+            @test norm(r.denoised[:, i] - f.denoised) - 1e-12 <= r.denoised_error_bound[i] < 1e-9
+            @test abs(r.log_density[i] - f.log_density) - 1e-12 <= r.log_density_error_bound[i] < 1e-9
             @test J[:, i] ≈ f.jacobian * v[:, i] rtol = 1e-8
             @test single.score[:, i] ≈ f.score rtol = 1e-4
         end

@@ -185,6 +185,8 @@ class mnemo_score_outputs(Structure):
         ("entropy", Tensor),
         ("nearest_index", Tensor),
         ("nearest_distance", Tensor),
+        ("denoised_error_bound", Tensor),
+        ("log_density_error_bound", Tensor),
     ]
 
 

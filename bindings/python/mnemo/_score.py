@@ -54,6 +54,13 @@ class Evaluation(NamedTuple):
     """[batch] of int64: argmin_n |x - m y_n|, ties to the lowest index."""
     nearest_distance: Any = None
     """[batch]: min_n |x - m y_n|."""
+    denoised_error_bound: Any = None
+    """[batch]: upper bound on the length of the error of `denoised` in the type of x, by what was left out and rounded.
+
+    Rigorous but for the roundings of products where many rows have weight: these are taken as independent, and eight
+    standard deviations of their sum as its most. It may be asked for without `denoised`."""
+    log_density_error_bound: Any = None
+    """[batch]: the same for `log_density`."""
 
 
 _MATRICES = ("score", "denoised")

@@ -24,7 +24,8 @@ from ._score import Evaluation, Score
 
 __all__ = ["Empirical"]
 
-_OUTPUTS = Evaluation._fields
+# Error bounds have no derivatives to be used with.
+_OUTPUTS = tuple(name for name in Evaluation._fields if not name.endswith("_error_bound"))
 _MATRICES = ("score", "denoised")
 
 

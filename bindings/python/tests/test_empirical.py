@@ -6,6 +6,7 @@ import reference
 import mnemo
 
 ALL = mnemo.Evaluation._fields
+BOUNDS = ("denoised_error_bound", "log_density_error_bound")
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-9), (np.float32, 2e-5)])
@@ -18,9 +19,17 @@ def test_every_output(rows, process, dtype, tolerance, t):
     found = score.eval(x, t, ALL)
     assert found.score.dtype == found.denoised.dtype == dtype and found.nearest_index.dtype == np.int64
     assert found.entropy.dtype == np.float64 and found.entropy.shape == (9,)
-    for name, value in found._asdict().items():
+    for name in sorted(set(ALL) - set(BOUNDS)):
+        value = getattr(found, name)
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(value, expected[name], rtol=0, atol=tolerance * max(scale, 1), err_msg=name)
+    # The formulas here have errors of their own.
+    own = 1e-11 * max(np.abs(expected["log_density"]).max(), 1)
+    error = np.linalg.norm(found.denoised - expected["denoised"], axis=1)
+    assert (error <= found.denoised_error_bound + own).all() and (found.denoised_error_bound < tolerance * 10).all()
+    error = np.abs(found.log_density - expected["log_density"])
+    assert (error <= found.log_density_error_bound + own).all() and (found.log_density_error_bound < 1e-4).all()
+    np.testing.assert_array_equal(score.eval(x, t, BOUNDS[0])[7], score.eval(x, t, ("denoised", BOUNDS[0]))[7])
     np.testing.assert_array_equal(score.score(x, t), found.score)
     np.testing.assert_array_equal(score.denoised(x, t), found.denoised)
     np.testing.assert_array_equal(score.log_density(x, t), found.log_density)

@@ -10,6 +10,7 @@
 //! distances and weights; per wave at most [`WAVE_BYTES`] of chunk results, or one query's if that is more (`32 chunks ×
 //! 2d` numbers, 3d for a JVP). Nothing is of size batch × N.
 
+mod certificate;
 mod chunk;
 mod near;
 mod route;
@@ -23,6 +24,7 @@ use super::vector::Portable;
 use crate::engine::{Grade, Moments, Query};
 use crate::error::{Result, per_row, try_collect, try_vec};
 use crate::exec::{Exec, Trail};
+use certificate::{Arithmetic, Certificate, Position};
 use chunk::{ChunkTask, Packed, Scratch, needs_double, needs_single};
 use route::{Mean, Route};
 use std::sync::Mutex;
@@ -208,6 +210,7 @@ fn pass(
                 tangent: packed.tangent.as_ref().map(|v| &v[i * plan.stride..(i + 1) * plan.stride]),
                 h: h[i],
                 route: wave_routes[i],
+                arithmetic: Arithmetic::pass(isa, &plan, wave_routes[i].mean, cut),
             };
             // SAFETY: one task per query; the results of its chunks, its outputs and its flag are its own.
             unsafe {
@@ -233,6 +236,8 @@ struct Results<'a> {
     covariance_trace: Option<Parts<f64>>,
     nearest: Option<Parts<i64>>,
     nearest_distance: Option<Parts<f64>>,
+    mean_error: Option<Parts<f64>>,
+    log_sum_error: Option<Parts<f64>>,
 }
 
 impl<'a> Results<'a> {
@@ -248,6 +253,8 @@ impl<'a> Results<'a> {
             covariance_trace: out.covariance_trace.as_deref_mut().map(Parts::new),
             nearest: out.nearest.as_deref_mut().map(Parts::new),
             nearest_distance: out.nearest_distance.as_deref_mut().map(Parts::new),
+            mean_error: out.mean_error.as_deref_mut().map(Parts::new),
+            log_sum_error: out.log_sum_error.as_deref_mut().map(Parts::new),
         }
     }
 }
@@ -260,6 +267,7 @@ struct Merge<'a> {
     tangent: Option<&'a [f64]>,
     h: f64,
     route: Route,
+    arithmetic: Arithmetic,
 }
 
 impl Merge<'_> {
@@ -297,6 +305,9 @@ impl Merge<'_> {
         if let Some(trail) = out.trail {
             trail.set(id, run.index);
         }
+        if out.log_sum_error.is_some() {
+            one(&out.log_sum_error, self.certificate(run, id).log_sum());
+        }
         if self.route.mean == Mean::None {
             return false;
         }
@@ -327,21 +338,46 @@ impl Merge<'_> {
                 }
             }
         }
-        if let Some(p) = &out.covariance_trace {
-            // With b the best row and u = ȳ - b: Σ w |y - ȳ|² = Σ w (d² - best) - u·(2 (b - x) + u), which is exact to its
-            // own size when one row has nearly all the weight.
-            let mut best = vec![0.0; d];
-            self.query.rows.decode(run.index, &mut best);
-            let correction: f64 = (0..d)
-                .map(|k| {
-                    let u = (sums.centre[k] - best[k]) + sums.mean[k];
-                    u * (2.0 * (best[k] - self.x[k]) + u)
-                })
-                .sum();
-            // SAFETY: the caller's promise.
-            unsafe { p.part(id..id + 1)[0] = (run.excess / z - correction).max(0.0) };
+        if out.covariance_trace.is_some() || out.mean_error.is_some() {
+            let at = self.position(run, &sums);
+            // Σ w |y - ȳ|² = Σ w (d² - best) - (ȳ - b)·(2 (b - x) + ȳ - b), which is exact to its own size when one row has
+            // nearly all the weight.
+            one(&out.covariance_trace, (run.excess / z - at.correction).max(0.0));
+            if out.mean_error.is_some() {
+                one(&out.mean_error, self.certificate(run, id).mean(at));
+            }
         }
         length < self.route.least_offset
+    }
+
+    /// Where the mean lies, of which `sums.mean` is the offset from `sums.centre`.
+    fn position(&self, run: &Running, sums: &Sums<'_>) -> Position {
+        let (rows, d) = (self.query.rows, self.query.rows.dim());
+        let mut best = vec![0.0; d];
+        rows.decode(run.index, &mut best);
+        let mut at = Position::default();
+        for (k, best) in best.iter().enumerate() {
+            let mean = sums.centre[k] + sums.mean[k];
+            let u = (sums.centre[k] - best) + sums.mean[k];
+            at.correction += u * (2.0 * (best - self.x[k]) + u);
+            at.from_best += u * u;
+            at.length += mean * mean;
+            at.from_centre += (mean - rows.mean()[k]).powi(2);
+        }
+        Position { length: at.length.sqrt(), from_centre: at.from_centre.sqrt(), from_best: at.from_best.sqrt(), ..at }
+    }
+
+    fn certificate<'r>(&'r self, run: &'r Running, id: usize) -> Certificate<'r> {
+        let centred = self.x.iter().zip(self.query.rows.mean()).map(|(x, m)| x - m);
+        Certificate {
+            rows: self.query.rows,
+            h: self.h,
+            route: self.route,
+            arithmetic: self.arithmetic,
+            run,
+            distance: centred.map(|v| v * v).sum::<f64>().sqrt(),
+            x_error: self.query.x_error.map_or(0.0, |e| e[id]),
+        }
     }
 
     /// Adds a later chunk's results to the total.

@@ -12,6 +12,7 @@ use super::super::survivors::{Among, Candidate, Found, Neighbour, Scan, Wanted};
 use super::super::tile::{Buffer, Plan, SquaredDifference, pack, pair_list};
 use super::super::vector::Isa;
 use super::super::{InstructionSet, Kernel};
+use super::certificate::Arithmetic;
 use super::route::{NO_WEIGHT, Route};
 use super::sums::{Running, Sums, exp_neg};
 use super::{Merge, Results, WAVE_BYTES};
@@ -95,6 +96,12 @@ pub fn run(
         pool.run(ids.len(), ids.len() * plan.stride * 64, |i| {
             // SAFETY: what was found for query i, its flag and its outputs are this task's alone.
             let of_chunk = |c: usize| unsafe { &parts.part(c * ids.len() + i..c * ids.len() + i + 1)[0] };
+            let (best, most) = scan.nearest(i);
+            let Some(mut candidates) = candidates(chunks, of_chunk, room, most, rows.len() / SHARE_OF_ALL) else {
+                // SAFETY: as above.
+                unsafe { flags.part(i..i + 1)[0] = true };
+                return;
+            };
             let merge = Merge {
                 query,
                 stride: plan.stride,
@@ -102,12 +109,7 @@ pub fn run(
                 tangent: tangent.as_ref().map(|v| &v[i * plan.stride..(i + 1) * plan.stride]),
                 h: 0.5 * query.precision[ids[i]],
                 route,
-            };
-            let (best, most) = scan.nearest(i);
-            let Some(mut candidates) = candidates(chunks, of_chunk, room, most, rows.len() / SHARE_OF_ALL) else {
-                // SAFETY: as above.
-                unsafe { flags.part(i..i + 1)[0] = true };
-                return;
+                arithmetic: Arithmetic::list(isa, candidates.len(), rows.len(), cut),
             };
             with_scratch(&mut |tile, vectors| {
                 let add = Add { merge: &merge, best, cut, candidates: &mut candidates, tile, vectors };

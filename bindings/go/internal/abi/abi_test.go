@@ -21,7 +21,8 @@ var known = []string{
 	"mnemo_dataset_info: struct_size dtype rows dim labels min max",
 	"mnemo_empirical_options: struct_size regularizer strength tolerance label conditional reserved log_strength",
 	"mnemo_score_ops: struct_size prediction eval jvp drop",
-	"mnemo_score_outputs: struct_size reserved score denoised log_density divergence entropy nearest_index nearest_distance",
+	"mnemo_score_outputs: struct_size reserved score denoised log_density divergence entropy nearest_index nearest_distance " +
+		"denoised_error_bound log_density_error_bound",
 	"mnemo_sampler_options: struct_size solver grid from_prior denoise_last reserved steps first_sample t_start t_end alpha2 " +
 		"eta rtol atol rho s_churn s_min s_max s_noise times times_count observer observer_user",
 	"mnemo_memorization_options: struct_size reserved threshold",

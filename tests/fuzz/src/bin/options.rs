@@ -272,11 +272,11 @@ unsafe fn empirical_options(input: &mut Input, world: &World, machine: &Machine)
 /// Two points, and the tensors of every output.
 struct Given {
     x: Tensor,
-    outputs: [Tensor; 7],
+    outputs: [Tensor; 9],
 }
 
 /// Where the outputs are in their struct.
-const OUTPUTS: [usize; 7] = [
+const OUTPUTS: [usize; 9] = [
     offset_of!(mnemo_score_outputs, score),
     offset_of!(mnemo_score_outputs, denoised),
     offset_of!(mnemo_score_outputs, log_density),
@@ -284,6 +284,8 @@ const OUTPUTS: [usize; 7] = [
     offset_of!(mnemo_score_outputs, entropy),
     offset_of!(mnemo_score_outputs, nearest_distance),
     offset_of!(mnemo_score_outputs, nearest_index),
+    offset_of!(mnemo_score_outputs, denoised_error_bound),
+    offset_of!(mnemo_score_outputs, log_density_error_bound),
 ];
 
 impl Given {

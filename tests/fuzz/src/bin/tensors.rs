@@ -90,7 +90,7 @@ unsafe fn evaluate(input: &mut Input, score: *mut mnemo_score, dim: i64, compute
     let kind = input.pick(&REALS);
     let t = Tensor::any(input, times, 1, kind, Fill::Times);
     let (chosen, column) = (input.u8(), input.pick(&REALS));
-    let outputs: [Tensor; 7] = std::array::from_fn(|i| {
+    let outputs: [Tensor; 9] = std::array::from_fn(|i| {
         let (cols, dtype) = match i {
             0 | 1 => (dim, dtype),
             6 => (1, MNEMO_I64),
@@ -105,13 +105,15 @@ unsafe fn evaluate(input: &mut Input, score: *mut mnemo_score, dim: i64, compute
             Tensor::good(input, 1, cols, MNEMO_F64, Fill::Canary)
         }
     });
-    let given: Vec<usize> = (0..7).filter(|i| chosen & 1 << i != 0 && !outputs[*i].is_null()).collect();
+    // The last bit is that of both bounds.
+    let given: Vec<usize> = (0..9).filter(|&i| chosen & 1 << i.min(7) != 0 && !outputs[i].is_null()).collect();
     let at = |i: usize| if given.contains(&i) { outputs[i].ptr() } else { null_mut() };
     let status = unsafe {
         let mut o: mnemo_score_outputs = zeroed();
         mnemo_score_outputs_init(&raw mut o, size_of_val(&o));
         (o.score, o.denoised, o.log_density, o.divergence) = (at(0), at(1), at(2), at(3));
         (o.entropy, o.nearest_distance, o.nearest_index) = (at(4), at(5), at(6));
+        (o.denoised_error_bound, o.log_density_error_bound) = (at(7), at(8));
         call(EVAL, |err| mnemo_score_eval(score, x.ptr(), t.ptr(), &raw const o, null(), err))
     };
     let allowed = x.is(batch, dim, &REALS)
@@ -123,7 +125,7 @@ unsafe fn evaluate(input: &mut Input, score: *mut mnemo_score, dim: i64, compute
         });
     let used: Vec<&Tensor> = given.iter().map(|&i| &outputs[i]).collect();
     check(status, allowed, computes && x.tame && t.tame, &[&x, &t], &used);
-    (0..7).filter(|i| !given.contains(i)).for_each(|i| outputs[i].check_unchanged());
+    (0..9).filter(|i| !given.contains(i)).for_each(|i| outputs[i].check_unchanged());
 }
 
 unsafe fn jvp(input: &mut Input, machine: &Machine) {
