@@ -1,8 +1,9 @@
 //! How far the sums of one query can be from the exact ones: what was left out, and every rounding.
 //!
 //! Exact are the numbers of the data set as decoded, h, and x but for the error that the query states for it
-//! ([`Query::x_error`]). w_n are the weights as computed, ȳ' their exact mean over all rows, V = Σ w |y - ȳ'|², R the
-//! radius of the data about its mean μ, A_n = h (|x - y_n|² - best), and e_n the error of ℓ_n.
+//! ([`crate::engine::Query::x_error`]). w_n are the weights as computed, of the rows that enter the mean and with a sum of
+//! 1, ȳ' their exact mean, V = Σ w |y - ȳ'|², R the radius of the data about its mean μ, A_n = h (|x - y_n|² - best), and e_n
+//! the error of ℓ_n.
 //!
 //! **Weights.** True weights are w_n exp(e_n) / E, so that, whatever constant the e_n have in common,
 //!
@@ -28,8 +29,8 @@
 //! seen to be missing; none is farther from ȳ' than R + |ȳ' - μ|. *Rigorous*, as is that ȳ' itself is no farther from
 //! the truth than that: the bound is never more.
 //!
-//! V is not summed. It is Σ w (d² - best) less terms of ȳ' alone, or R² - |ȳ' - μ|², whichever is the less, plus what
-//! the errors above do to it.
+//! V is not summed. It is Σ w (d² - best) less terms of ȳ' alone, or at most R² - |ȳ' - μ|², whichever is the less, plus
+//! what the errors above do to it, and what rows do that are in the first sum but not in the mean.
 
 use super::route::{Distances, Mean, NO_WEIGHT, Route};
 use super::sums::Running;
@@ -191,17 +192,22 @@ impl Certificate<'_> {
         (a, b, h * product, most)
     }
 
+    /// The share of the weights, as computed, of rows that were weighed but left out of the mean.
+    fn outside(&self) -> f64 {
+        let z = 1.0 + self.run.rest;
+        // At least half of it is in the mean: the best row weighs more than all that may be left out.
+        ((z - self.run.included).max(0.0) / z + 2.0 * self.arithmetic.weights as f64 * U64).min(0.5)
+    }
+
     /// The weight, as a share of all, of rows that are missing from the mean and of those that no sum knows.
     fn missing(&self, most: f64) -> (f64, f64) {
-        let Arithmetic { cut, len, all_weighed, weights, .. } = self.arithmetic;
-        let z = 1.0 + self.run.rest;
+        let Arithmetic { cut, len, all_weighed, .. } = self.arithmetic;
         let allowed = |cut: f64| len as f64 * (-cut.min(LARGEST)).exp();
         let few = self.route.distances == Distances::Single && self.route.remeasure > self.route.doubt;
         // Where few rows weigh anything the others were not measured again; their weights may be wrong by so much.
         let misjudged = if few { self.h * self.route.doubt } else { 2.0 * most };
         let skipped = if all_weighed && cut.is_finite() {
-            let seen = (z - self.run.included).max(0.0) / z + 2.0 * weights as f64 * U64;
-            allowed(cut).min(seen * misjudged.exp())
+            allowed(cut).min(self.outside() * misjudged.exp())
         } else {
             allowed(cut)
         };
@@ -225,7 +231,7 @@ impl Certificate<'_> {
     pub fn mean(&self, at: Position) -> f64 {
         let Self { h, run, x_error, .. } = self;
         let (a, b, product, most) = self.logits();
-        let Arithmetic { weights, first, mean, changes, .. } = self.arithmetic;
+        let Arithmetic { cut, all_weighed, weights, first, mean, changes, .. } = self.arithmetic;
         let z = 1.0 + run.rest;
         let dim = self.rows.dim() as f64;
         let radius = self.rows.radius() * (1.0 + (dim + 8.0) * U64);
@@ -237,38 +243,43 @@ impl Certificate<'_> {
         let local = self.route.mean == Mean::Local;
         let moved = if local { 4.0 * U64 * changes as f64 * radius } else { 0.0 };
 
+        // V by the radius alone.
+        let of_mean = 2.0 * roundings * radius + moved;
+        let by_radius = radius.powi(2) - at.from_centre.powi(2) + 2.0 * of_mean * (at.from_centre + radius);
+        let farthest = radius + at.from_centre + of_mean;
+
         // V by what was summed: the errors of d², and those of the mean in the terms that are subtracted. With T² = V +
-        // |ȳ - c|² and an error of the mean of r T + m they say T² ≤ known + (r T + m) reach, hence the bound on T.
-        let relative = self.of_squares();
+        // |ȳ - b|² and an error of the mean of r T + m they say T² ≤ known + (r T + m) reach, hence the bound on T.
+        let (relative, (of_product, of_norms)) = (self.of_squares(), self.of_products());
         let of_d2 = 2.0 * relative * run.best * run.rest / z
             + (2.0 * relative + 4.0 * U64 * weights as f64) * run.excess / z
-            + 2.0 * (product * radius / h + self.of_products().1) * run.rest / z;
+            + 2.0 * (of_product * radius + of_norms) * run.rest / z;
         let reach = 2.0 * run.best.sqrt() + 2.0 * at.from_best;
         let of_correction = (dim + 4.0) * U64 * at.from_best * reach;
-        let known = (run.excess / z + of_d2 - at.correction + of_correction).max(0.0);
-        let (by_sums, about_best) = if local {
+        // Rows that were weighed but are not in the mean.
+        let outside = if all_weighed && cut.is_finite() { self.outside() } else { 0.0 };
+        let share = 1.0 / (1.0 - outside);
+        let known = run.excess / z + of_d2 - at.correction + of_correction + outside * reach * farthest;
+        let known = share * known.max(0.0);
+        let by_sums = if local {
             let t = roundings * reach + (known + at.from_best.powi(2) + moved * reach).sqrt();
-            (t * t - at.from_best.powi(2), t)
+            t * t - at.from_best.powi(2)
         } else {
-            (known + roundings * radius * reach, f64::INFINITY)
+            known + roundings * radius * reach
         };
-        // V by the radius alone.
-        let of_mean = roundings * if local { about_best.min(2.0 * radius) } else { radius } + moved;
-        let by_radius = radius.powi(2) - at.from_centre.powi(2) + 2.0 * of_mean * (at.from_centre + radius);
         let variance = by_sums.min(by_radius).max(0.0);
         let spread = variance.sqrt();
 
         let about_centre = (variance + at.from_centre.powi(2)).sqrt().min(radius);
         let about = if local { (variance + at.from_best.powi(2)).sqrt() } else { about_centre };
         let by_arithmetic = roundings * about + moved;
-        let by_logits = a + b * (NO_WEIGHT * self.above()).sqrt() + product * about_centre;
+        let by_logits = a + b * (NO_WEIGHT * share * self.above()).sqrt() + product * about_centre;
         let by_weights = (2.0 * most).exp() * (by_logits * spread + 2.0 * h * variance * x_error);
-        let farthest = radius + at.from_centre;
         let by_skipping = self.missing(most).0 * farthest;
         // An infinite exponential times no spread is no number, and then the other is the least.
         let error = (by_weights + by_skipping).min(farthest) + by_arithmetic;
         // Of centre + offset: half an ulp, and never more than the offset, the centre being a number.
         let stored = if local { (U64 * at.length).min(at.from_best) } else { U64 * at.length };
-        OWN * (error.min(farthest + by_arithmetic) + stored)
+        OWN * (error + stored)
     }
 }
