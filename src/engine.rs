@@ -29,6 +29,14 @@ pub enum Factor<'a> {
 }
 
 impl Factor<'_> {
+    /// Whether the factor of every row is 0.
+    pub fn is_zero(&self) -> bool {
+        match self {
+            Self::All(c) => *c == 0.0,
+            Self::Rows(c) => c.iter().all(|c| *c == 0.0),
+        }
+    }
+
     /// The factor of row `i`.
     pub fn of(&self, i: usize) -> f64 {
         match self {
@@ -91,6 +99,18 @@ pub trait Engine: Send + Sync {
 
     /// The bytes a data set may take, if the caller set a limit.
     fn memory_limit(&self) -> Option<u64>;
+
+    /// How many tasks run at once in [`Self::side_by_side`].
+    fn threads(&self) -> usize {
+        1
+    }
+
+    /// Runs `task(0..tasks)` on the engine's threads, and meanwhile `watch` on this one, now and then.
+    fn side_by_side(&self, tasks: usize, task: &(dyn Fn(usize) + Sync), watch: &mut dyn FnMut()) -> Result<()> {
+        watch();
+        (0..tasks).for_each(task);
+        Ok(())
+    }
 
     /// A matrix of zeros.
     fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix>;

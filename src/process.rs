@@ -97,6 +97,17 @@ struct Node {
     log_step: f64,
 }
 
+/// x^power; EDM's powers, 0 and 1, take no time.
+fn raise(x: f64, power: f64) -> f64 {
+    if power == 0.0 {
+        1.0
+    } else if power == 1.0 {
+        x
+    } else {
+        x.powf(power)
+    }
+}
+
 impl Process {
     /// Variance preserving, `beta = g = beta_min + (beta_max - beta_min) t / t_end` (Song et al. 2021: 0.1, 20, 1;
     /// reg C.2: 0.001, 3). With equal ends it is the constant schedule; beta may also decrease.
@@ -222,14 +233,20 @@ impl Process {
     /// exponential, whose sigma starts like a root of t. For VE power with a = 1 it is sqrt(k/2) everywhere.
     /// Errors: [`Error::Invalid`] unless t_min <= t <= t_end.
     pub fn derivative(&self, t: f64) -> Result<(f64, f64)> {
+        self.eval_with_derivative(t).map(|(_, derivative)| derivative)
+    }
+
+    /// [`eval`](Self::eval) and [`derivative`](Self::derivative) at once, which share most of their work.
+    pub fn eval_with_derivative(&self, t: f64) -> Result<(Marginal, (f64, f64))> {
         let t = self.check_time(t)?;
-        let Marginal { m, sigma, beta, g } = self.marginal(t);
-        Ok(match &self.kind {
+        let marginal = self.marginal(t);
+        let Marginal { m, sigma, beta, g } = marginal;
+        let derivative = match &self.kind {
             // beta / sigma is 0/0 where beta starts from 0: its limit
             Kind::VpLinear(s) if sigma == 0.0 && s.start == 0.0 => (-0.5 * beta * m, (0.5 * s.end / s.t_end).sqrt()),
             Kind::VpLinear(_) => (-0.5 * beta * m, 0.5 * beta * m * m / sigma),
             Kind::SubVp(_) => (-0.5 * beta * m, beta * m * m),
-            Kind::VePower { scale, power, .. } => (0.0, scale * power * t.powf(power - 1.0)),
+            Kind::VePower { scale, power, .. } => (0.0, scale * power * raise(t, power - 1.0)),
             Kind::VeExponential { .. } => (0.0, 0.5 * g / sigma),
             Kind::VeGeometric { log_quotient, .. } => (0.0, sigma * log_quotient),
             Kind::Discrete(nodes) => {
@@ -237,7 +254,8 @@ impl Process {
                 (-half_step * sigma * sigma * m, half_step * sigma * m * m)
             }
             Kind::Flow => (-1.0, 1.0),
-        })
+        };
+        Ok((marginal, derivative))
     }
 
     /// The time at which the noise level is `sigma`. A value a few ulp outside the interval is taken for its end. Where
@@ -277,7 +295,7 @@ impl Process {
                 let (b, beta) = (s.integral(t), s.beta(t));
                 Marginal { m: (-0.5 * b).exp(), sigma: -(-b).exp_m1(), beta, g: -beta * (-2.0 * b).exp_m1() }
             }
-            Kind::VePower { k, a, scale, power } => exploding(scale * t.powf(*power), k * t.powf(*a)),
+            Kind::VePower { k, a, scale, power } => exploding(scale * raise(t, *power), k * raise(t, *a)),
             Kind::VeExponential { rate_base, log_base } => {
                 // sigma^2 = t (e^x - 1)/x, which is t in the limit of rate_base = 1
                 let x = t * log_base;

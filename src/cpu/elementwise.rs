@@ -1,21 +1,25 @@
 //! Row-wise sums, noise and norms on working matrices.
 
 use super::pool::{Parts, Pool};
+use super::vector::Isa;
+use super::{InstructionSet, Kernel};
 use crate::engine::Factor;
 use crate::error::{Result, per_row};
 use crate::random::Stream;
 use crate::tensor::Matrix;
+use std::ops::Range;
 
-/// Calls `f(i, row i)` for every row, in parallel where `cost` (nanoseconds per element) makes it worth while.
-fn for_rows(pool: &Pool, m: &mut Matrix, cost: usize, f: impl Fn(usize, &mut [f64]) + Sync) {
-    const ROWS: usize = 16;
+/// Calls `f(rows, their elements)` for blocks of rows, in parallel where `cost` (nanoseconds per element) makes it worth
+/// while.
+fn for_rows(pool: &Pool, m: &mut Matrix, cost: usize, f: impl Fn(Range<usize>, &mut [f64]) + Sync) {
+    const ROWS: usize = 64;
     let (rows, d) = (m.rows(), m.cols());
     let parts = Parts::new(m.host_mut());
     let block = |b: usize| {
-        for i in b * ROWS..((b + 1) * ROWS).min(rows) {
-            // SAFETY: one task per block of rows, one part per row; `m` is borrowed until `run` returns.
-            f(i, unsafe { parts.part(i * d..(i + 1) * d) });
-        }
+        let rows = b * ROWS..((b + 1) * ROWS).min(rows);
+        // SAFETY: one task and one part per block of rows; `m` is borrowed until `run` returns.
+        let part = unsafe { parts.part(rows.start * d..rows.end * d) };
+        f(rows, part);
     };
     if pool.run(rows.div_ceil(ROWS), rows * d * cost, block).is_err() {
         // The pool could not start its threads; the work is the same on this one.
@@ -24,30 +28,70 @@ fn for_rows(pool: &Pool, m: &mut Matrix, cost: usize, f: impl Fn(usize, &mut [f6
 }
 
 /// out ← Σ factor · matrix, or out ← keep · out + Σ factor · matrix, terms in the order given.
-pub fn combine(pool: &Pool, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) {
+pub fn combine(
+    pool: &Pool,
+    isa: InstructionSet,
+    out: &mut Matrix,
+    keep: Option<Factor<'_>>,
+    terms: &[(Factor<'_>, &Matrix)],
+) {
     let d = out.cols();
     for (_, m) in terms {
         assert!(m.rows() == out.rows() && m.cols() == d, "combine: shapes differ");
     }
-    for_rows(pool, out, 1, |i, row| {
-        match keep.map(|k| k.of(i)) {
-            None => row.fill(0.0),
-            Some(k) => row.iter_mut().for_each(|v| *v *= k),
+    for_rows(pool, out, 1, |rows, out| isa.run(Combine { out, rows, d, keep, terms }));
+}
+
+/// [`combine`] for a block of rows.
+struct Combine<'a> {
+    out: &'a mut [f64],
+    rows: Range<usize>,
+    d: usize,
+    keep: Option<Factor<'a>>,
+    terms: &'a [(Factor<'a>, &'a Matrix)],
+}
+
+impl Kernel for Combine<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Isa>(self) {
+        let Self { out, rows, d, keep, terms } = self;
+        match keep {
+            None => out.fill(0.0),
+            Some(Factor::All(1.0)) => {}
+            Some(Factor::All(c)) => out.iter_mut().for_each(|v| *v *= c),
+            Some(Factor::Rows(c)) => {
+                for (row, c) in out.chunks_exact_mut(d.max(1)).zip(&c[rows.clone()]) {
+                    row.iter_mut().for_each(|v| *v *= c);
+                }
+            }
         }
         for (factor, m) in terms {
-            let c = factor.of(i);
-            row.iter_mut().zip(&m.host()[i * d..(i + 1) * d]).for_each(|(o, v)| *o += c * v);
+            let from = &m.host()[rows.start * d..rows.end * d];
+            match factor {
+                Factor::All(c) => out.iter_mut().zip(from).for_each(|(o, v)| *o += c * v),
+                Factor::Rows(c) => {
+                    let each = out.chunks_exact_mut(d.max(1)).zip(from.chunks_exact(d.max(1)));
+                    for ((row, from), c) in each.zip(&c[rows.clone()]) {
+                        row.iter_mut().zip(from).for_each(|(o, v)| *o += c * v);
+                    }
+                }
+            }
         }
-    });
+    }
 }
 
 /// out ← out + factor · z.
 pub fn add_normal(pool: &Pool, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) {
-    for_rows(pool, out, 20, |i, row| {
-        let c = factor.of(i);
-        for (pair, values) in (0u32..).zip(row.chunks_mut(2)) {
-            let z = stream.normal_pair(first_sample + i as u64, pair);
-            values.iter_mut().zip(z).for_each(|(o, z)| *o += c * z);
+    let d = out.cols().max(1);
+    for_rows(pool, out, 20, |rows, out| {
+        for (i, row) in rows.zip(out.chunks_exact_mut(d)) {
+            let c = factor.of(i);
+            for (pair, values) in (0u32..).zip(row.chunks_mut(2)) {
+                let z = stream.normal_pair(first_sample + i as u64, pair);
+                values.iter_mut().zip(z).for_each(|(o, z)| *o += c * z);
+            }
         }
     });
 }

@@ -143,6 +143,14 @@ impl Engine for Cpu {
         self.memory_limit
     }
 
+    fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn side_by_side(&self, tasks: usize, task: &(dyn Fn(usize) + Sync), watch: &mut dyn FnMut()) -> Result<()> {
+        self.pool.run_watched(tasks, task, watch)
+    }
+
     fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix> {
         Ok(Matrix::from_host(try_vec(rows * cols, 0.0, "working matrix")?, rows, cols))
     }
@@ -169,11 +177,15 @@ impl Engine for Cpu {
     }
 
     fn first_beyond(&self, x: &Matrix, limit: f64) -> Option<usize> {
-        x.host().iter().position(|v| v.is_nan() || v.abs() > limit).map(|i| i / x.cols())
+        // NaN is not below anything; a part at a time, because only a loop without an exit vectorises.
+        const PART: usize = 64;
+        let inside = |v: &f64| v.abs() <= limit;
+        let part = x.host().chunks(PART).position(|part| !part.iter().fold(true, |all, v| all & inside(v)))? * PART;
+        x.host()[part..].iter().position(|v| !inside(v)).map(|i| (part + i) / x.cols())
     }
 
     fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) {
-        elementwise::combine(&self.pool, out, keep, terms);
+        elementwise::combine(&self.pool, self.isa, out, keep, terms);
     }
 
     fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) {

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
 
 /// A thread pool that is started at its first use and survives `fork()`.
 ///
@@ -96,6 +97,39 @@ impl Pool {
             self.start()?.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(task));
         }
         Ok(())
+    }
+
+    /// Runs `task(0..tasks)` on the pool's threads and, until they are done, `watch` on this one now and then.
+    pub fn run_watched(&self, tasks: usize, task: impl Fn(usize) + Send + Sync, watch: &mut dyn FnMut()) -> Result<()> {
+        const NOW_AND_THEN: Duration = Duration::from_millis(20);
+        let (task, left, waiting) = (&task, &AtomicUsize::new(tasks), &std::thread::current());
+        self.start()?.in_place_scope(|scope| {
+            for i in 0..tasks {
+                scope.spawn(move |_| {
+                    let _done = Done { left, waiting };
+                    task(i);
+                });
+            }
+            while left.load(Ordering::Acquire) > 0 {
+                watch();
+                std::thread::park_timeout(NOW_AND_THEN);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Counts a task as done when it ends, even by a panic, and wakes the thread that waits for the last.
+struct Done<'a> {
+    left: &'a AtomicUsize,
+    waiting: &'a Thread,
+}
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        if self.left.fetch_sub(1, Ordering::Release) == 1 {
+            self.waiting.unpark();
+        }
     }
 }
 

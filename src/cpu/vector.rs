@@ -44,12 +44,26 @@ pub trait Integers<F>: Copy {
     unsafe fn to_float(self) -> F;
 }
 
+/// What weights and nearest rows take of a float64 register. Comparisons are of elements.
+pub trait Double: Vector<Element = f64> {
+    /// self + other.
+    unsafe fn add(self, other: Self) -> Self;
+    /// self * other.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// `a` where self < other, else `b`.
+    unsafe fn if_less(self, other: Self, a: Self, b: Self) -> Self;
+    /// Whether an element of self is at least that of `other`.
+    unsafe fn any_at_least(self, other: Self) -> bool;
+    /// 2^(k - 2^52) for the whole number k in the low bits of the significand, k - 2^52 in -1022 ..= 1023.
+    unsafe fn power_of_two(self) -> Self;
+}
+
 /// An instruction set.
 pub trait Isa {
     /// Its register of 32-bit integers.
     type Integers: Integers<Self::Single>;
     /// Its float64 register.
-    type Double: Vector<Element = f64>;
+    type Double: Double;
     /// Its float32 register.
     type Single: Vector<Element = f32>;
     /// a * b + c in scalar float64, fused where the machine can do so in one instruction.
@@ -135,6 +149,33 @@ impl Integers<[f32; 4]> for [i32; 4] {
         self.map(|v| v as f32)
     }
 }
+
+
+impl Double for [f64; 4] {
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] + other[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] * other[i])
+    }
+    #[inline(always)]
+    unsafe fn if_less(self, other: Self, a: Self, b: Self) -> Self {
+        std::array::from_fn(|i| if self[i] < other[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn any_at_least(self, other: Self) -> bool {
+        (self[0] >= other[0]) | (self[1] >= other[1]) | (self[2] >= other[2]) | (self[3] >= other[3])
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        std::array::from_fn(|i| f64::from_bits(self[i].to_bits().wrapping_add(BIAS as u64) << 52))
+    }
+}
+
+/// Of the exponent of a float64.
+const BIAS: i64 = 1023;
 
 impl Isa for Portable {
     type Integers = [i32; 4];
@@ -262,6 +303,58 @@ mod x86 {
         }
     }
 
+    macro_rules! double {
+        ($v:ty, $add:ident, $mul:ident, $if_less:expr, $any_at_least:expr, $power_of_two:expr) => {
+            impl Double for $v {
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    // SAFETY: see the module.
+                    unsafe { $add(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn mul(self, other: Self) -> Self {
+                    // SAFETY: see the module.
+                    unsafe { $mul(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn if_less(self, other: Self, a: Self, b: Self) -> Self {
+                    // SAFETY: see the module.
+                    unsafe { $if_less(self, other, a, b) }
+                }
+                #[inline(always)]
+                unsafe fn any_at_least(self, other: Self) -> bool {
+                    // SAFETY: see the module.
+                    unsafe { $any_at_least(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn power_of_two(self) -> Self {
+                    // SAFETY: see the module.
+                    unsafe { $power_of_two(self) }
+                }
+            }
+        };
+    }
+
+    #[inline(always)]
+    unsafe fn if_less256(x: __m256d, y: __m256d, a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: see the module.
+        unsafe { _mm256_blendv_pd(b, a, _mm256_cmp_pd(x, y, _CMP_LT_OQ)) }
+    }
+    #[inline(always)]
+    unsafe fn any_at_least256(x: __m256d, y: __m256d) -> bool {
+        // SAFETY: see the module.
+        unsafe { _mm256_movemask_pd(_mm256_cmp_pd(x, y, _CMP_GE_OQ)) != 0 }
+    }
+    #[inline(always)]
+    unsafe fn power_of_two256(v: __m256d) -> __m256d {
+        // SAFETY: see the module.
+        unsafe {
+            let biased = _mm256_add_epi64(_mm256_castpd_si256(v), _mm256_set1_epi64x(BIAS));
+            _mm256_castsi256_pd(_mm256_slli_epi64(biased, 52))
+        }
+    }
+    double!(__m256d, _mm256_add_pd, _mm256_mul_pd, if_less256, any_at_least256, power_of_two256);
+
     impl Isa for Avx2 {
         type Integers = __m256i;
         type Double = __m256d;
@@ -315,6 +408,26 @@ mod x86 {
             unsafe { _mm512_cvtepi32_ps(self) }
         }
     }
+
+    #[inline(always)]
+    unsafe fn if_less512(x: __m512d, y: __m512d, a: __m512d, b: __m512d) -> __m512d {
+        // SAFETY: see the module.
+        unsafe { _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, y, _CMP_LT_OQ), b, a) }
+    }
+    #[inline(always)]
+    unsafe fn any_at_least512(x: __m512d, y: __m512d) -> bool {
+        // SAFETY: see the module.
+        unsafe { _mm512_cmp_pd_mask(x, y, _CMP_GE_OQ) != 0 }
+    }
+    #[inline(always)]
+    unsafe fn power_of_two512(v: __m512d) -> __m512d {
+        // SAFETY: see the module.
+        unsafe {
+            let biased = _mm512_add_epi64(_mm512_castpd_si512(v), _mm512_set1_epi64(BIAS));
+            _mm512_castsi512_pd(_mm512_slli_epi64(biased, 52))
+        }
+    }
+    double!(__m512d, _mm512_add_pd, _mm512_mul_pd, if_less512, any_at_least512, power_of_two512);
 
     impl Isa for Avx512 {
         type Integers = __m512i;

@@ -5,17 +5,20 @@
 //! x̂0 and ε̂ = -σ s are the model's denoised value and noise; this form equals -½βx - ½gs and stays finite where β does
 //! not (the flow at t = 1). The state is float64.
 
+mod blocks;
 mod fixed;
 pub mod grid;
 mod rk45;
 
-use crate::engine::{Factor, Grade};
-use crate::error::{Error, Result, try_vec};
+use crate::engine::Factor::{self, All};
+use crate::engine::{Grade, SharedEngine};
+use crate::error::{Error, Result};
 use crate::exec::Exec;
 use crate::random::{Purpose, SAMPLES, Stream};
-use crate::score::{ScoreModel, Want};
+use crate::score::{ScoreModel, Scratch, Terms};
 use crate::tensor::Matrix;
 pub use grid::Grid;
+use std::cell::RefCell;
 
 /// The rule for one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,58 +112,32 @@ struct Model<'a, 'e> {
     score: &'a dyn ScoreModel,
     grade: Grade,
     exec: &'a Exec<'e>,
-}
-
-/// The model at one state.
-struct Estimate {
-    /// x̂0.
-    denoised: Matrix,
-    /// s; ε̂ = -σ s.
-    score: Matrix,
+    /// The index in the caller's batch of the first sample here.
+    first_row: usize,
+    scratch: RefCell<Scratch>,
 }
 
 impl Model<'_, '_> {
-    fn estimate(&self, x: &Matrix, t: &[f64]) -> Result<Estimate> {
-        let want = Want { score: true, denoised: true, ..Want::default() };
-        let e = self.exec.within(|exec| self.score.eval(x, t, want, self.grade, exec))?;
-        match (e.denoised, e.score) {
-            (Some(denoised), Some(score)) => Ok(Estimate { denoised, score }),
-            _ => unreachable!("a score model returns what is wanted"),
-        }
+    fn engine(&self) -> &SharedEngine {
+        self.score.engine()
     }
 
-    fn denoised(&self, x: &Matrix, t: &[f64]) -> Result<Matrix> {
-        let want = Want { denoised: true, ..Want::default() };
-        let e = self.exec.within(|exec| self.score.eval(x, t, want, self.grade, exec))?;
-        Ok(e.denoised.expect("a score model returns what is wanted"))
+    /// out ← a x + b x̂0 + c s; ε̂ = -σ s.
+    fn combine(&self, out: &mut Matrix, x: &Matrix, t: Factor<'_>, terms: Terms<'_>) -> Result<()> {
+        let scratch = &mut *self.scratch.borrow_mut();
+        self.exec.within(|exec| self.score.combine(out, x, t, terms, self.grade, exec, scratch))
     }
 
-    /// dx/dt of the probability-flow ODE, m' x̂0 - σ' σ s.
-    fn slope(&self, x: &Matrix, t: &[f64]) -> Result<Matrix> {
-        let process = self.score.process();
-        let mut on_denoised = try_vec(t.len(), 0.0, "one value per sample")?;
-        let mut on_score = try_vec(t.len(), 0.0, "one value per sample")?;
-        let mut last = (f64::NAN, 0.0, 0.0);
-        for (i, &t) in t.iter().enumerate() {
-            // Neighbours mostly have the same time.
-            if t != last.0 {
-                let (m_rate, sigma_rate) = process.derivative(t)?;
-                last = (t, m_rate, -sigma_rate * process.eval(t)?.sigma);
-            }
-            (on_denoised[i], on_score[i]) = (last.1, last.2);
-        }
-        // Where m does not move (VE) the denoised value is not needed, and is not computed.
-        if on_denoised.iter().all(|&c| c == 0.0) {
-            let want = Want { score: true, ..Want::default() };
-            let e = self.exec.within(|exec| self.score.eval(x, t, want, self.grade, exec))?;
-            let mut slope = e.score.expect("a score model returns what is wanted");
-            self.score.engine().combine(&mut slope, Some(Factor::Rows(&on_score)), &[]);
-            return Ok(slope);
-        }
-        let Estimate { denoised: mut slope, score } = self.estimate(x, t)?;
-        let terms = [(Factor::Rows(&on_score), &score)];
-        self.score.engine().combine(&mut slope, Some(Factor::Rows(&on_denoised)), &terms);
-        Ok(slope)
+    /// out ← x̂0.
+    fn denoised(&self, out: &mut Matrix, x: &Matrix, t: f64) -> Result<()> {
+        self.combine(out, x, All(t), Terms { x: All(0.0), denoised: All(1.0), score: All(0.0) })
+    }
+
+    /// b and c of dx/dt = b x̂0 + c s, of the probability-flow ODE: m' and -σ' σ. Where m does not move (VE) the denoised
+    /// value is not needed, and is not computed.
+    fn flow(&self, t: f64) -> Result<(f64, f64)> {
+        let (p, (m_rate, sigma_rate)) = self.score.process().eval_with_derivative(t)?;
+        Ok((m_rate, -sigma_rate * p.sigma))
     }
 }
 
@@ -187,10 +164,34 @@ pub fn sample(
     if let Some(observe) = observer.as_mut() {
         observe(0, nodes[0], &x)?;
     }
-    let model = Model { score, grade, exec };
+    let threads = score.engine().threads();
+    // Few enough that one thread's part stays in its cache; more parts than threads, because samples are not all as hard.
+    const LEAST_BLOCK: usize = 64;
+    const MOST_BLOCK: usize = 512;
+    let block = x.rows().div_ceil(2 * threads).clamp(LEAST_BLOCK, MOST_BLOCK);
+    if observer.is_none() && score.is_quick() && threads > 1 && x.rows() > block {
+        blocks::run(score, options, &nodes, x, grade, exec, block)
+    } else {
+        run(score, options, &nodes, x, grade, observer, exec, 0)
+    }
+}
+
+/// Takes `x`, the samples from `first_row` of the batch on, over the nodes.
+#[allow(clippy::too_many_arguments)]
+fn run(
+    score: &dyn ScoreModel,
+    options: &Options,
+    nodes: &[f64],
+    x: Matrix,
+    grade: Grade,
+    observer: Option<&mut Observer<'_>>,
+    exec: &Exec<'_>,
+    first_row: usize,
+) -> Result<Matrix> {
+    let model = Model { score, grade, exec, first_row, scratch: RefCell::default() };
     match options.solver {
-        Solver::Rk45 => rk45::run(&model, options, &nodes, x, observer),
-        _ => fixed::run(&model, options, &nodes, x, observer),
+        Solver::Rk45 => rk45::run(&model, options, nodes, x, observer),
+        _ => fixed::run(&model, options, nodes, x, observer),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{Model, Observer, Options};
 use crate::engine::Factor::{All, Rows};
 use crate::error::{Error, Result, per_row, try_vec};
+use crate::score::Terms;
 use crate::tensor::Matrix;
 
 /// Dormand and Prince (1980): nodes, stage weights, and the difference of the fifth- and fourth-order weights.
@@ -39,7 +40,7 @@ pub fn run(
     mut x: Matrix,
     mut observer: Option<&mut Observer<'_>>,
 ) -> Result<Matrix> {
-    let engine = model.score.engine();
+    let engine = model.engine();
     let batch = x.rows();
     let mut done_at = nodes.len() - 1;
     let denoise = nodes[done_at].is_nan();
@@ -49,7 +50,7 @@ pub fn run(
         model.exec.report(done * SEGMENT, done_at as u64 * SEGMENT)?;
         let (start, end) = (segment[0], segment[1]);
         let mut t = try_vec(batch, start, "one time per sample")?;
-        let mut slope = model.slope(&x, &t)?;
+        let mut slope = slope_at(model, &x, &t)?;
         let mut h = first_steps(model, options, &x, &slope, start, end)?;
         let mut active = per_row(batch, |i| i)?;
         while !active.is_empty() {
@@ -75,8 +76,11 @@ pub fn run(
                 }
                 if t[i] > end && t[i] + h[i] == t[i] {
                     return Err(Error::invalid(format!(
-                        "rtol {:e}, atol {:e}: sample {i} needs a step below the resolution of t at {:?}; loosen them or end earlier",
-                        options.rtol, options.atol, t[i]
+                        "rtol {:e}, atol {:e}: sample {} needs a step below the resolution of t at {:?}; loosen them or end earlier",
+                        options.rtol,
+                        options.atol,
+                        model.first_row + i,
+                        t[i]
                     )));
                 }
             }
@@ -94,13 +98,33 @@ pub fn run(
         }
     }
     if denoise {
-        x = model.denoised(&x, &try_vec(batch, nodes[done_at], "one time per sample")?)?;
+        let mut denoised = engine.zeros(batch, x.cols())?;
+        model.denoised(&mut denoised, &x, nodes[done_at])?;
+        x = denoised;
         if let Some(observe) = observer.as_mut() {
             observe(round + 1, 0.0, &x)?;
         }
     }
     model.exec.report(done_at as u64 * SEGMENT, done_at as u64 * SEGMENT)?;
     Ok(x)
+}
+
+/// dx/dt at a time for each sample.
+fn slope_at(model: &Model<'_, '_>, x: &Matrix, t: &[f64]) -> Result<Matrix> {
+    let mut on_denoised = try_vec(t.len(), 0.0, "one value per sample")?;
+    let mut on_score = try_vec(t.len(), 0.0, "one value per sample")?;
+    let mut last = (f64::NAN, (0.0, 0.0));
+    for (i, &t) in t.iter().enumerate() {
+        // Neighbours mostly have the same time at first.
+        if t != last.0 {
+            last = (t, model.flow(t)?);
+        }
+        (on_denoised[i], on_score[i]) = last.1;
+    }
+    let mut slope = model.engine().zeros(x.rows(), x.cols())?;
+    let terms = Terms { x: All(0.0), denoised: Rows(&on_denoised), score: Rows(&on_score) };
+    model.combine(&mut slope, x, Rows(t), terms)?;
+    Ok(slope)
 }
 
 /// One step of every active sample, not yet accepted.
@@ -116,7 +140,7 @@ struct Attempt {
 
 impl Attempt {
     fn new(model: &Model<'_, '_>, x: &Matrix, slope: &Matrix, t: &[f64], h: &[f64], active: &[usize]) -> Result<Self> {
-        let engine = model.score.engine();
+        let engine = model.engine();
         let from = engine.gather(x, active)?;
         let h = per_row(active.len(), |row| h[active[row]])?;
         let at = |c: f64| per_row(active.len(), |row| t[active[row]] + c * h[row]);
@@ -133,11 +157,11 @@ impl Attempt {
         };
         for s in 1..6 {
             let x = advance(A[s], &stages, Some(&from))?;
-            stages.push(model.slope(&x, &at(C[s])?)?);
+            stages.push(slope_at(model, &x, &at(C[s])?)?);
         }
         let to = advance(&B, &stages, Some(&from))?;
         let t = at(1.0)?;
-        stages.push(model.slope(&to, &t)?);
+        stages.push(slope_at(model, &to, &t)?);
         let error = advance(&E, &stages, None)?;
         let slope = stages.pop().expect("seven stages");
         Ok(Self { from, to, slope, error, t })
@@ -153,7 +177,7 @@ fn first_steps(
     start: f64,
     end: f64,
 ) -> Result<Vec<f64>> {
-    let engine = model.score.engine();
+    let engine = model.engine();
     let norm = |v: &Matrix| engine.error_norms(v, x, x, options.rtol, options.atol);
     let (size, speed) = (norm(x)?, norm(slope)?);
     let span = start - end;
@@ -165,7 +189,7 @@ fn first_steps(
     let mut ahead = engine.zeros(x.rows(), x.cols())?;
     engine.combine(&mut ahead, None, &[(All(1.0), x), (Rows(&back), slope)]);
     let times = per_row(guess.len(), |i| start - guess[i])?;
-    let mut change = model.slope(&ahead, &times)?;
+    let mut change = slope_at(model, &ahead, &times)?;
     engine.combine(&mut change, Some(All(1.0)), &[(All(-1.0), slope)]);
     let change = norm(&change)?;
     per_row(x.rows(), |i| {

@@ -10,7 +10,7 @@
 //! The engine works in the frame x/m, where ℓ_n = -½ (m/σ)² |x/m - y_n|².
 
 use super::certificate::{Denoised, Density};
-use super::{Evaluation, ScoreModel, Want, marginals};
+use super::{Evaluation, ScoreModel, Scratch, Terms, Want, marginal, marginals};
 use crate::dataset::Dataset;
 use crate::engine::{Factor, Grade, Moments, Query, SharedEngine};
 use crate::error::{Error, Result, per_row, try_vec};
@@ -66,6 +66,20 @@ struct Frame {
 
 const LEAST_M: f64 = 1e-40;
 
+/// What a step takes of one time.
+#[derive(Clone, Copy, Default)]
+struct AtTime {
+    m: f64,
+    inverse_m: f64,
+    /// (m/σ)².
+    precision: f64,
+    /// x̂0 = on_mean ȳ + on_frame x/m.
+    on_mean: f64,
+    on_frame: f64,
+    /// s = on_offset (ȳ - x/m).
+    on_offset: f64,
+}
+
 impl Empirical {
     /// The score of `dataset` under `process`; with a `label`, of the rows that carry it alone (reg 6.8). Training rows
     /// whose summed weight is below `tolerance` may be left out of ȳ; 0 leaves out none.
@@ -105,12 +119,8 @@ impl Empirical {
         let batch = marginals.len();
         let m = per_row(batch, |i| marginals[i].m.max(LEAST_M))?;
         let precision = per_row(batch, |i| (m[i] / marginals[i].sigma).powi(2))?;
-        // 1/σ⁴ must not overflow either.
-        if let Some(i) = marginals.iter().position(|p| p.sigma < 1e-70) {
-            return Err(Error::invalid(format!(
-                "t, row {i}: t = {:?} has sigma = {:e}; the empirical score needs at least 1e-70",
-                t[i], marginals[i].sigma
-            )));
+        for (i, p) in marginals.iter().enumerate() {
+            enough_noise(i, t[i], p)?;
         }
         let engine = self.engine();
         let mut scaled = engine.zeros(x.rows(), x.cols())?;
@@ -126,17 +136,42 @@ impl Empirical {
         Ok(Frame { marginals, m, x: scaled, precision, x_error })
     }
 
-    fn query<'a>(&'a self, frame: &'a Frame, grade: Grade, tangent: Option<&'a Matrix>) -> Query<'a> {
+    fn query<'a>(
+        &'a self,
+        x: &'a Matrix,
+        precision: &'a [f64],
+        grade: Grade,
+        tangent: Option<&'a Matrix>,
+    ) -> Query<'a> {
         Query {
             rows: self.dataset.rows(),
             subset: self.subset(),
-            x: &frame.x,
-            precision: &frame.precision,
+            x,
+            precision,
             tolerance: self.tolerance,
             grade,
             tangent,
-            x_error: frame.x_error.as_deref(),
+            x_error: None,
         }
+    }
+
+    /// The numbers of row `i`, without a regularizer that depends on x.
+    fn at_time(&self, i: usize, t: f64) -> Result<AtTime> {
+        let p = marginal(&self.process, i, t)?;
+        enough_noise(i, t, &p)?;
+        let m = p.m.max(LEAST_M);
+        let (f, complement) = match self.regularizer {
+            Regularizer::Tikhonov { c } => tikhonov(p.sigma, c),
+            _ => (1.0, 0.0),
+        };
+        Ok(AtTime {
+            m: p.m,
+            inverse_m: 1.0 / m,
+            precision: (m / p.sigma).powi(2),
+            on_mean: f,
+            on_frame: complement,
+            on_offset: f * m / p.sigma / p.sigma,
+        })
     }
 
     fn log_density(&self, log_sum: &[f64], marginals: &[Marginal]) -> Result<Vec<f64>> {
@@ -164,11 +199,8 @@ impl Empirical {
         }
         match self.regularizer {
             Regularizer::Tikhonov { c } => {
-                let of = |i: usize, numerator: fn(f64, f64) -> f64| {
-                    let v = marginals[i].sigma.powi(2);
-                    numerator(v, c) / (v + c)
-                };
-                Ok((per_row(batch, |i| of(i, |v, _| v))?, per_row(batch, |i| of(i, |_, c| c))?))
+                let of = |i: usize| tikhonov(marginals[i].sigma, c);
+                Ok((per_row(batch, |i| of(i).0)?, per_row(batch, |i| of(i).1)?))
             }
             _ => Ok((per_row(batch, |_| 1.0)?, per_row(batch, |_| 0.0)?)),
         }
@@ -256,6 +288,33 @@ impl Empirical {
     }
 }
 
+/// f = σ² / (σ² + c) and 1 - f.
+fn tikhonov(sigma: f64, c: f64) -> (f64, f64) {
+    let v = sigma * sigma;
+    (v / (v + c), c / (v + c))
+}
+
+/// 1/σ⁴ must not overflow.
+fn enough_noise(i: usize, t: f64, p: &Marginal) -> Result<()> {
+    if p.sigma < 1e-70 {
+        return Err(Error::invalid(format!(
+            "t, row {i}: t = {t:?} has sigma = {:e}; the empirical score needs at least 1e-70",
+            p.sigma
+        )));
+    }
+    Ok(())
+}
+
+fn first_of(column: &[f64]) -> f64 {
+    column.first().copied().unwrap_or_default()
+}
+
+fn no_denoised(i: usize, t: f64, m: f64) -> Error {
+    Error::invalid(format!(
+        "t, row {i}: t = {t:?} has m = {m:e}, where the denoised value of a regularized score does not exist"
+    ))
+}
+
 impl ScoreModel for Empirical {
     fn engine(&self) -> &SharedEngine {
         self.dataset.engine()
@@ -292,7 +351,7 @@ impl ScoreModel for Empirical {
         let mut mean_error = vector(bounds.0)?;
         let mut log_sum_error = vector(bounds.1 || (bounds.0 && bayes))?;
         engine.empirical(
-            &self.query(&frame, grade, None),
+            &Query { x_error: frame.x_error.as_deref(), ..self.query(&frame.x, &frame.precision, grade, None) },
             Moments {
                 mean: mean.as_mut(),
                 offset: offset.as_mut(),
@@ -352,10 +411,7 @@ impl ScoreModel for Empirical {
             && self.regularizer != Regularizer::None
         {
             if let Some(i) = (0..batch).find(|&i| marginals[i].m < LEAST_M && complement[i] != 0.0) {
-                return Err(Error::invalid(format!(
-                    "t, row {i}: t = {:?} has m = {:e}, where the denoised value of a regularized score does not exist",
-                    t[i], marginals[i].m
-                )));
+                return Err(no_denoised(i, t[i], marginals[i].m));
             }
             engine.combine(mean, Some(Factor::Rows(&factor)), &[(Factor::Rows(&complement), &frame.x)]);
         }
@@ -380,6 +436,82 @@ impl ScoreModel for Empirical {
         })
     }
 
+    fn combine(
+        &self,
+        out: &mut Matrix,
+        x: &Matrix,
+        t: Factor<'_>,
+        terms: Terms<'_>,
+        grade: Grade,
+        exec: &Exec<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        if self.is_bayes() {
+            return super::combine(self, out, x, t, terms, grade, exec);
+        }
+        let engine = self.engine();
+        let (batch, d) = (x.rows(), self.dim());
+        let (on_denoised, on_score) = (!terms.denoised.is_zero(), !terms.score.is_zero());
+        // One number for all where the time is the same, or one per sample.
+        let same = [t, terms.denoised, terms.score].iter().all(|f| matches!(f, Factor::All(_)));
+        let count = if same { batch.min(1) } else { batch };
+        let mut columns: [Vec<f64>; 5] = Default::default();
+        for (column, len) in columns.iter_mut().zip([batch, count, count, count, count]) {
+            *column = scratch.column(len)?;
+        }
+        let [precision, inverse_m, on_mean, on_frame, on_offset] = &mut columns;
+        let mut last = (f64::NAN, AtTime::default());
+        for i in 0..count {
+            let at = t.of(i);
+            if at != last.0 {
+                last = (at, self.at_time(i, at)?);
+            }
+            let a = last.1;
+            if on_denoised && a.on_frame != 0.0 && a.m < LEAST_M {
+                return Err(no_denoised(i, at, a.m));
+            }
+            let (b, c) = (terms.denoised.of(i), terms.score.of(i));
+            (inverse_m[i], precision[i]) = (a.inverse_m, a.precision);
+            (on_mean[i], on_frame[i], on_offset[i]) = (b * a.on_mean, b * a.on_frame, c * a.on_offset);
+        }
+        if same {
+            let first = first_of(precision);
+            precision.fill(first);
+        }
+        let factor = |column| if same { Factor::All(first_of(column)) } else { Factor::Rows(column) };
+        let mut matrices = [(); 3].map(|()| scratch.matrix(engine, batch, d));
+        let [Ok(frame), Ok(mean), Ok(offset)] = &mut matrices else {
+            return matrices.into_iter().find_map(Result::err).map_or(Ok(()), Err);
+        };
+        engine.combine(frame, None, &[(factor(inverse_m), x)]);
+        engine.empirical(
+            &self.query(frame, precision, grade, None),
+            Moments {
+                mean: on_denoised.then_some(&mut *mean),
+                offset: on_score.then_some(&mut *offset),
+                ..Moments::default()
+            },
+            exec,
+        )?;
+        let on_frame = factor(on_frame);
+        let all = [(terms.x, x), (on_frame, &*frame), (factor(on_mean), &*mean), (factor(on_offset), &*offset)];
+        let there = [!terms.x.is_zero(), on_denoised && !on_frame.is_zero(), on_denoised, on_score];
+        let (mut some, mut len) = (all, 0);
+        for (term, _) in all.into_iter().zip(there).filter(|(_, there)| *there) {
+            some[len] = term;
+            len += 1;
+        }
+        engine.combine(out, None, &some[..len]);
+        scratch.keep(matrices.into_iter().flatten(), columns);
+        Ok(())
+    }
+
+    fn is_quick(&self) -> bool {
+        // Numbers read and weights formed for one sample, a weight being as much as ten numbers.
+        const QUICK: usize = 1 << 15;
+        self.subset().map_or(self.dataset.rows().len(), <[u32]>::len) * (self.dim() + 10) <= QUICK
+    }
+
     fn jvp(&self, x: &Matrix, t: &[f64], v: &Matrix, grade: Grade, exec: &Exec<'_>) -> Result<Matrix> {
         let engine = self.engine();
         let (batch, d) = (x.rows(), self.dim());
@@ -389,7 +521,7 @@ impl ScoreModel for Empirical {
         let mut offset = bayes.then(|| engine.zeros(batch, d)).transpose()?;
         let mut log_sum = bayes.then(|| try_vec(batch, 0.0, "outputs")).transpose()?;
         engine.empirical(
-            &self.query(&frame, grade, Some(v)),
+            &self.query(&frame.x, &frame.precision, grade, Some(v)),
             Moments {
                 covariance_product: Some(&mut product),
                 offset: offset.as_mut(),

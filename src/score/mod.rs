@@ -7,8 +7,8 @@ mod empirical;
 pub use custom::{Custom, Prediction, Predictor};
 pub use empirical::{Empirical, Regularizer};
 
-use crate::engine::{Grade, SharedEngine};
-use crate::error::{Error, Result, try_collect, try_vec};
+use crate::engine::{Factor, Grade, SharedEngine};
+use crate::error::{Error, Result, per_row, try_collect, try_vec};
 use crate::exec::Exec;
 use crate::process::{Marginal, Process};
 use crate::tensor::Matrix;
@@ -60,6 +60,73 @@ pub struct Evaluation {
     pub log_density_error_bound: Option<Vec<f64>>,
 }
 
+/// a x + b x̂0 + c s, as a solver asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// a.
+    pub x: Factor<'a>,
+    /// b.
+    pub denoised: Factor<'a>,
+    /// c.
+    pub score: Factor<'a>,
+}
+
+/// Memory that a solver lends to its model, so that one step after another needs none of its own.
+#[derive(Default)]
+pub struct Scratch {
+    matrices: Vec<Matrix>,
+    columns: Vec<Vec<f64>>,
+}
+
+impl Scratch {
+    /// A matrix of any numbers.
+    fn matrix(&mut self, engine: &SharedEngine, rows: usize, cols: usize) -> Result<Matrix> {
+        let fits = |m: &Matrix| m.rows() == rows && m.cols() == cols;
+        match self.matrices.pop() {
+            Some(m) if fits(&m) => Ok(m),
+            _ => engine.zeros(rows, cols),
+        }
+    }
+
+    /// A vector of any numbers.
+    fn column(&mut self, len: usize) -> Result<Vec<f64>> {
+        let mut column = self.columns.pop().unwrap_or_default();
+        column
+            .try_reserve_exact(len.saturating_sub(column.len()))
+            .map_err(|_| Error::no_memory(len as u128 * size_of::<f64>() as u128, "one value per sample"))?;
+        column.resize(len, 0.0);
+        Ok(column)
+    }
+
+    /// Takes back what was lent, to be lent again in the same order.
+    fn keep<const N: usize>(&mut self, matrices: impl DoubleEndedIterator<Item = Matrix>, columns: [Vec<f64>; N]) {
+        self.matrices.extend(matrices.rev());
+        self.columns.extend(columns.into_iter().rev());
+    }
+}
+
+/// What [`ScoreModel::combine`] does unless a model knows better.
+#[allow(clippy::too_many_arguments)]
+fn combine(
+    model: &(impl ScoreModel + ?Sized),
+    out: &mut Matrix,
+    x: &Matrix,
+    t: Factor<'_>,
+    terms: Terms<'_>,
+    grade: Grade,
+    exec: &Exec<'_>,
+) -> Result<()> {
+    let times = per_row(x.rows(), |i| t.of(i))?;
+    // A term that is not there is not computed.
+    let want = Want { score: !terms.score.is_zero(), denoised: !terms.denoised.is_zero(), ..Want::default() };
+    let e = model.eval(x, &times, want, grade, exec)?;
+    let mut all = vec![(terms.x, x)];
+    all.extend(e.denoised.as_ref().map(|m| (terms.denoised, m)));
+    all.extend(e.score.as_ref().map(|m| (terms.score, m)));
+    model.engine().combine(out, None, &all);
+    Ok(())
+}
+
 /// A model of the score of p_t.
 pub trait ScoreModel: Send + Sync {
     /// The engine that computes it.
@@ -74,25 +141,50 @@ pub trait ScoreModel: Send + Sync {
     /// The wanted terms at samples `x` `[batch, dim]` and times `t` (one per sample).
     fn eval(&self, x: &Matrix, t: &[f64], want: Want, grade: Grade, exec: &Exec<'_>) -> Result<Evaluation>;
 
+    /// out ← a x + b x̂0 + c s at samples `x` `[batch, dim]` and times `t`.
+    #[allow(clippy::too_many_arguments)]
+    fn combine(
+        &self,
+        out: &mut Matrix,
+        x: &Matrix,
+        t: Factor<'_>,
+        terms: Terms<'_>,
+        grade: Grade,
+        exec: &Exec<'_>,
+        _scratch: &mut Scratch,
+    ) -> Result<()> {
+        combine(self, out, x, t, terms, grade, exec)
+    }
+
+    /// Whether an evaluation is over so soon that a batch is best sampled in blocks side by side, each from beginning to
+    /// end on one thread. Never of a model that calls the host.
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     /// J v, the derivative of the score at `x` along `v` `[batch, dim]`.
     fn jvp(&self, x: &Matrix, t: &[f64], v: &Matrix, grade: Grade, exec: &Exec<'_>) -> Result<Matrix>;
 }
 
+/// m, σ, β and g at the time of row `i`; an error where there is no score because σ = 0.
+fn marginal(process: &Process, i: usize, t: f64) -> Result<Marginal> {
+    let marginal = process.eval(t).map_err(|e| Error::invalid(format!("t, row {i}: {e}")))?;
+    if marginal.sigma > 0.0 {
+        Ok(marginal)
+    } else {
+        Err(Error::invalid(format!(
+            "t, row {i}: t = {t:?} has sigma = 0, where there is no score; use a positive time"
+        )))
+    }
+}
+
 /// m, σ, β and g at each time; an error where there is no score because σ = 0.
 pub fn marginals(process: &Process, t: &[f64]) -> Result<Vec<Marginal>> {
-    let at = |(i, &t): (usize, &f64)| {
-        let marginal = process.eval(t).map_err(|e| Error::invalid(format!("t, row {i}: {e}")))?;
-        if marginal.sigma > 0.0 {
-            Ok(marginal)
-        } else {
-            Err(Error::invalid(format!(
-                "t, row {i}: t = {t:?} has sigma = 0, where there is no score; use a positive time"
-            )))
-        }
-    };
     // One time for the whole batch is the common case.
     match t {
-        [first, rest @ ..] if rest.iter().all(|t| t == first) => try_vec(t.len(), at((0, first))?, "marginals"),
-        _ => try_collect(t.len(), t.iter().enumerate().map(at), "marginals"),
+        [first, rest @ ..] if rest.iter().all(|t| t == first) => {
+            try_vec(t.len(), marginal(process, 0, *first)?, "marginals")
+        }
+        _ => try_collect(t.len(), t.iter().enumerate().map(|(i, &t)| marginal(process, i, t)), "marginals"),
     }
 }

@@ -7,7 +7,7 @@ use crate::data::Rng;
 use mnemo::tensor::Dtype;
 use std::ops::Range;
 
-both!(evaluations, derivatives, nearest_rows, samples, one_score_in_many_threads);
+both!(evaluations, derivatives, nearest_rows, samples, samples_in_blocks, one_score_in_many_threads);
 
 /// Enough rows for several chunks, in a dimension that the kernels answer by products, in one by differences and in one by
 /// bounds.
@@ -171,6 +171,33 @@ fn samples<A: Api>() {
             }
         }
     });
+}
+
+/// Few rows: threads take blocks of samples to the end. A part of the batch may be a block, less than one or several, and
+/// an observer or one thread means no blocks.
+fn samples_in_blocks<A: Api>() {
+    const ROWS: usize = 330;
+    let s = setting::<A>((20, 2), Dtype::F32);
+    let at = |machine: &A| score(machine, &s, Empirical::default());
+    let (one, several) = (at(&A::new(1)), THREADS.map(|threads| at(&A::new(threads))));
+    for options in solvers() {
+        let run = |score: &A::Score, part: Range<usize>, observed: bool| {
+            let options = Options { from_prior: true, first_sample: 90 + part.start as u64, ..options.clone() };
+            let mut x = Matrix::new(Dtype::F32, &vec![0.0; 2 * part.len()], 2);
+            let mut observer = |_: u64, _: f64, _: &[f64]| 0;
+            let observer = observed.then_some(&mut observer as &mut crate::api::Observer<'_>);
+            A::sample(score, &options, &mut x, observer, Call { seed: 78, ..Call::default() }).unwrap();
+            x.values().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
+        let expected = run(&one, 0..ROWS, false);
+        for score in &several {
+            assert!(run(score, 0..ROWS, true) == expected, "{options:?}, observed");
+            assert!(run(score, 0..ROWS, false) == expected, "{options:?}, whole");
+            let found: Vec<u64> =
+                [0..7, 7..200, 200..ROWS].into_iter().flat_map(|part| run(score, part, false)).collect();
+            assert!(found == expected, "{options:?}, in parts");
+        }
+    }
 }
 
 /// Scores are immutable: threads that share one do not see each other.

@@ -19,6 +19,7 @@ both!(
     progress_stops,
     a_step_that_takes_long_can_be_stopped_within,
     a_cancelled_call_stops,
+    blocks_of_samples_can_be_watched_and_stopped,
     options_that_are_refused,
 );
 
@@ -251,9 +252,12 @@ fn progress_stops<A: Api>() {
 
 /// A batch that one evaluation answers in parts: between them progress is told where the steps stand, and may end the call.
 fn a_step_that_takes_long_can_be_stopped_within<A: Api>() {
-    let score = score(&A::new(2), &edm());
+    // Too many rows for a sampler to take blocks of samples side by side.
+    let (machine, dim) = (A::new(2), 20);
+    let rows = Matrix::new(Dtype::F32, &Rng(52).normals(2000 * dim), dim);
+    let dataset = machine.dataset(&rows, None, Decoding::default()).unwrap();
+    let score = machine.empirical(&dataset, &A::process(&edm()).unwrap(), Empirical::default()).unwrap();
     let options = Options { solver: Solver::Euler, steps: 1, from_prior: true, ..Options::default() };
-    let dim = start().cols;
     for stop_at in [u64::MAX, 4] {
         let mut told = Vec::new();
         let mut progress = |done: u64, total: u64| {
@@ -295,6 +299,49 @@ fn a_cancelled_call_stops<A: Api>() {
     // And before the next one starts.
     let call = Call { cancel: Some(&cancel), ..Call::default() };
     let failure = A::eval(&score, &start(), &[1.0], crate::api::EVERYTHING, call).unwrap_err();
+    assert_eq!(failure.status, MNEMO_E_CANCELLED);
+}
+
+/// A batch that several threads take to the end in blocks: the host hears of it on its own thread, and may end the call.
+fn blocks_of_samples_can_be_watched_and_stopped<A: Api>() {
+    const SAMPLES: usize = 3000;
+    let score = score(&A::new(3), &edm());
+    let here = current().id();
+    // Fast enough to watch to the end, and too slow to wait for.
+    let of =
+        |steps| Options { solver: Solver::Euler, grid: Grid::UniformT, steps, from_prior: true, ..Options::default() };
+    let (watched, endless) = (of(5_000), of(2_000_000));
+    let mut told = Vec::new();
+    let mut progress = |done: u64, total: u64| {
+        assert_eq!(current().id(), here);
+        told.push((done, total));
+        true
+    };
+    let mut x = Matrix::new(Dtype::F32, &[0.0; SAMPLES * 2], 2);
+    let call = Call { progress: Some(&mut progress), ..Call::default() };
+    A::sample(&score, &watched, &mut x, None, call).unwrap();
+    assert!(told.is_sorted() && told.iter().all(|t| t.1 == 5_000), "{told:?}");
+    assert!(told.len() > 1 && told.last() == Some(&(5_000, 5_000)), "{told:?}");
+
+    let mut calls = 0;
+    let mut progress = |done: u64, _: u64| {
+        calls += 1;
+        done < 10
+    };
+    let mut x = Matrix::new(Dtype::F32, &[7.0; SAMPLES * 2], 2);
+    let call = Call { progress: Some(&mut progress), ..Call::default() };
+    let failure = A::sample(&score, &endless, &mut x, None, call).unwrap_err();
+    assert_eq!(failure.status, MNEMO_E_CANCELLED);
+    assert!(calls > 0 && x.values() == [7.0; SAMPLES * 2]);
+
+    let cancel = A::cancel();
+    let failure = std::thread::scope(|s| {
+        s.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            A::request(&cancel);
+        });
+        A::sample(&score, &endless, &mut x, None, Call { cancel: Some(&cancel), ..Call::default() }).unwrap_err()
+    });
     assert_eq!(failure.status, MNEMO_E_CANCELLED);
 }
 

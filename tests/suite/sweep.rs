@@ -8,6 +8,7 @@ use mnemo::tensor::Dtype;
 
 both!(
     sizes_and_noise_levels,
+    small_dimensions,
     element_types,
     copies_of_rows,
     far_from_the_origin,
@@ -226,6 +227,34 @@ fn sizes_and_noise_levels<A: Api>() {
                 &Case { name, rows, decoding, labels: None, kind, options, t, x, gap: rng.below(3) },
                 &mut complaints,
             );
+        }
+    }
+    complaints.end();
+}
+
+/// Every dimension that is answered query by query in the lanes of a register, and the first that is not.
+fn small_dimensions<A: Api>() {
+    let mut complaints = Complaints::default();
+    let mut rng = Rng(11);
+    for d in 1..=17 {
+        for (i, n) in [1, 2, 7, 63, 64, 65, 1009].into_iter().enumerate() {
+            let batch = [1, 3, 64, 65][(d + i) % 4];
+            let (kind, times) = schedules()[(d * 3 + i) % schedules().len()].clone();
+            let t: Vec<f64> = (0..batch).map(|_| rng.pick(&times)).collect();
+            let mut data = rows(&mut rng, n, d);
+            // A quarter are copies of others, so that some are nearest together.
+            for copy in (3..n).step_by(4) {
+                let of = rng.below(copy) * d;
+                data.copy_within(of..of + d, copy * d);
+            }
+            let rows = Matrix::new(Dtype::F32, &data, d);
+            let x = noised(&mut rng, &data, d, &marginals::<A>(&kind, &t), batch);
+            let labels: Vec<i64> = (0..n).map(|k| (k % 3) as i64).collect();
+            let label = (i % 2 == 0).then_some(0);
+            let options = Empirical { label, tolerance: rng.pick(&[0.0, 1e-12]), ..Empirical::default() };
+            let name = format!("{n} x {d}, batch {batch}, {options:?}, {kind:?}").chars().take(160).collect();
+            let (decoding, labels) = (Decoding::default(), Some(labels));
+            run::<A>(&Case { name, rows, decoding, labels, kind, options, t, x, gap: 0 }, &mut complaints);
         }
     }
     complaints.end();

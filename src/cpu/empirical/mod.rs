@@ -14,6 +14,7 @@ mod certificate;
 mod chunk;
 mod near;
 mod route;
+mod small;
 mod sums;
 
 use super::InstructionSet;
@@ -54,6 +55,9 @@ pub fn run(
     let query = &Query { grade, ..*query };
     let len = query.subset.map_or(query.rows.len(), <[u32]>::len);
     let cut = if query.tolerance > 0.0 { (len as f64 / query.tolerance).ln() } else { f64::INFINITY };
+    if small::run(pool, isa, limit, query, wanted, cut, &mut out, exec)? {
+        return Ok(());
+    }
     let d = query.rows.dim();
     let squared_norms = per_row(query.x.rows(), |i| {
         let x = &query.x.host()[i * d..(i + 1) * d];
