@@ -104,7 +104,7 @@ impl Exec<'_> {
 
     /// Runs `work`, a call inside this one: where it reports its own progress, this one's stands still and is told again,
     /// so that a host which stops calls by it need not wait for the end of `work`.
-    pub fn within<T>(&self, work: impl FnOnce(&Exec<'_>) -> Result<T>) -> Result<T> {
+    pub fn within<T>(&self, trail: Option<&Trail>, work: impl FnOnce(&Exec<'_>) -> Result<T>) -> Result<T> {
         let mut stopped = None;
         let mut again = |_, _| {
             let (done, total) = self.told.get();
@@ -112,7 +112,7 @@ impl Exec<'_> {
             stopped.is_none()
         };
         let progress = if self.progress.borrow().is_some() { Some(&mut again as &mut Progress<'_>) } else { None };
-        let result = work(&Exec { progress: RefCell::new(progress), ..self.quiet() });
+        let result = work(&Exec { progress: RefCell::new(progress), trail, ..self.quiet() });
         stopped.map_or(result, Err)
     }
 

@@ -91,7 +91,7 @@ const NEAR: f64 = 0.02;
 
 // The promises.
 /// Bytes a row that a data set of at least 128 dimensions keeps for its bounds once they are made.
-const BOUNDS: usize = 524;
+const BOUNDS: usize = 276 + DIM;
 /// Results of chunks, rows found near or candidates of a search that are kept at a time.
 const WAVE: usize = 64 << 20;
 /// Per thread: a tile of 400 KiB in float64 in up to three forms, 20 bytes a number where one is 8, and the distances and

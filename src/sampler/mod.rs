@@ -13,7 +13,7 @@ mod rk45;
 use crate::engine::Factor::{self, All};
 use crate::engine::{Grade, SharedEngine};
 use crate::error::{Error, Result};
-use crate::exec::Exec;
+use crate::exec::{Exec, Trail};
 use crate::random::{Purpose, SAMPLES, Stream};
 use crate::score::{ScoreModel, Scratch, Terms};
 use crate::tensor::Matrix;
@@ -115,6 +115,7 @@ struct Model<'a, 'e> {
     /// The index in the caller's batch of the first sample here.
     first_row: usize,
     scratch: RefCell<Scratch>,
+    trail: Trail,
 }
 
 impl Model<'_, '_> {
@@ -125,7 +126,7 @@ impl Model<'_, '_> {
     /// out ← a x + b x̂0 + c s; ε̂ = -σ s.
     fn combine(&self, out: &mut Matrix, x: &Matrix, t: Factor<'_>, terms: Terms<'_>) -> Result<()> {
         let scratch = &mut *self.scratch.borrow_mut();
-        self.exec.within(|exec| self.score.combine(out, x, t, terms, self.grade, exec, scratch))
+        self.exec.within(Some(&self.trail), |exec| self.score.combine(out, x, t, terms, self.grade, exec, scratch))
     }
 
     /// out ← x̂0.
@@ -188,7 +189,8 @@ fn run(
     exec: &Exec<'_>,
     first_row: usize,
 ) -> Result<Matrix> {
-    let model = Model { score, grade, exec, first_row, scratch: RefCell::default() };
+    let trail = Trail::new(x.rows())?;
+    let model = Model { score, grade, exec, first_row, scratch: RefCell::default(), trail };
     match options.solver {
         Solver::Rk45 => rk45::run(&model, options, nodes, x, observer),
         _ => fixed::run(&model, options, nodes, x, observer),

@@ -151,6 +151,7 @@ impl Empirical {
             tolerance: self.tolerance,
             grade,
             tangent,
+            coarse: false,
             x_error: None,
         }
     }
@@ -279,7 +280,7 @@ impl Empirical {
         if others == Want::default() {
             return Ok(Evaluation { denoised: None, ..self.eval(x, t, alone, grade, exec)? });
         }
-        let Evaluation { denoised_error_bound, .. } = exec.within(|exec| self.eval(x, t, alone, grade, exec))?;
+        let Evaluation { denoised_error_bound, .. } = exec.within(None, |exec| self.eval(x, t, alone, grade, exec))?;
         Ok(Evaluation { denoised_error_bound, ..self.eval(x, t, others, grade, exec)? })
     }
 
@@ -485,7 +486,7 @@ impl ScoreModel for Empirical {
         };
         engine.combine(frame, None, &[(factor(inverse_m), x)]);
         engine.empirical(
-            &self.query(frame, precision, grade, None),
+            &Query { coarse: grade == Grade::Single, ..self.query(frame, precision, grade, None) },
             Moments {
                 mean: on_denoised.then_some(&mut *mean),
                 offset: on_score.then_some(&mut *offset),

@@ -105,6 +105,14 @@ impl Arithmetic {
             changes: 0,
         }
     }
+
+    /// A sweep over the rows one by one, chunk by chunk, about the best row; distances are summed in one lane. It knows no
+    /// row beyond the cut.
+    pub fn sweep(plan: &Plan, cut: f64) -> Self {
+        let rows = plan.chunk + plan.chunks();
+        let (lanes, len) = ((1, 1), plan.len);
+        Self { lanes, cut, len, all_weighed: false, weights: rows, first: 0, mean: rows, changes: 0 }
+    }
 }
 
 /// The lanes of an instruction set's registers.

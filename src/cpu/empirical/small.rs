@@ -4,8 +4,7 @@
 //! best)) and every difference exact. All is formed about b, so that nothing cancels, near the data or far from it: with
 //! u = Σ w (y - b) / Z, ȳ = b + u and ȳ - x = (b - x) + u.
 //!
-//! For callers who work in float32 a mean is first formed with weights of a shorter series, off by 2e-9; a
-//! query whose ȳ - x is so small beside the spread of the rows that this could show is formed again.
+//! For a step in float32 a mean is first formed with weights of a shorter series, off by 2e-9; a query whose ȳ - x is so small beside the spread of the rows that this could show is formed again.
 //!
 //! Every sum runs over a chunk's rows in index order, then over the chunks, which depend on the number of rows alone.
 //!
@@ -20,8 +19,11 @@ use super::super::InstructionSet;
 use super::super::pool::{Parts, Pool};
 use super::super::tile::{Buffer, Plan, row_index};
 use super::Results;
+use super::certificate::{Arithmetic, Certificate, Position};
+use super::route::Route;
+use super::sums::Running;
 use crate::dataset::Rows;
-use crate::engine::{Grade, Moments, Query};
+use crate::engine::{Moments, Query};
 use crate::error::{Result, try_vec};
 use crate::exec::Exec;
 use sweep::{BLOCK, Block, Divide, Lanes, MEAN, NEAREST, Nearest, PRODUCT, SCALARS, SHORT_MEAN, SMALLEST, Sums, Sweep};
@@ -91,7 +93,7 @@ fn run_in<const D: usize>(
     let kind = match (wanted, query.tangent) {
         (_, Some(_)) => PRODUCT,
         _ if scalars => SCALARS,
-        (true, None) if query.grade == Grade::Single => SHORT_MEAN,
+        (true, None) if query.coarse => SHORT_MEAN,
         (true, None) => MEAN,
         (false, None) => NEAREST,
     };
@@ -277,7 +279,74 @@ impl Pass<'_> {
             }
         }
         // SAFETY: the caller's promise.
-        unsafe { self.write(block) };
+        unsafe {
+            self.write(block);
+            self.certify(block);
+        }
+    }
+
+    /// Writes the error bounds that are wanted. Their sums are formed apart, so that they change no other result.
+    ///
+    /// # Safety
+    /// See [`Self::finish`].
+    unsafe fn certify<const D: usize>(&self, block: &mut Block<D>) {
+        let (out, query, d) = (self.results, self.query, self.results.dim);
+        if out.mean_error.is_none() && out.log_sum_error.is_none() {
+            return;
+        }
+        // Of the rows that are in the mean.
+        if self.kind < SCALARS {
+            let mut sums = Sums::START;
+            for chunk in 0..self.plan.chunks() {
+                let limit = SMALLEST.max(-self.cut);
+                self.isa.run(Sweep { limit, ..self.sweep::<D, SCALARS>(chunk, block) });
+                sums.absorb(&block.sums);
+            }
+            block.sums = sums;
+        }
+        let radius = query.rows.radius();
+        for (l, id) in block.ids.clone().enumerate() {
+            let of = |lanes: &Lanes<D>, k: usize| lanes[k][l];
+            let (h, best, rest) = (block.h[l], block.nearest.best[l], block.sums.weight[l]);
+            // Where h is 0 it has taken the sizes with it; no row is farther than this.
+            let excess = if h > 0.0 { block.sums.excess[l] / h } else { rest * (2.0 * (best.sqrt() + radius)).powi(2) };
+            let index = row_index(query.subset, block.nearest.position[l] as usize);
+            let run = Running { best, index, rest, excess, included: 1.0 + rest, ..Running::START };
+            let (mut at, mut distance) = (Position::default(), 0.0);
+            for k in 0..d {
+                let (x, b, mean) = (of(&block.x, k), of(&block.around, k), of(&block.mean, k));
+                let u = mean - b;
+                at.correction += u * (2.0 * (b - x) + u);
+                at.from_best += u * u;
+                at.length += mean * mean;
+                at.from_centre += (mean - query.rows.mean()[k]).powi(2);
+                distance += (x - query.rows.mean()[k]).powi(2);
+            }
+            let root = f64::sqrt;
+            let certificate = Certificate {
+                rows: query.rows,
+                h,
+                route: Route::near(true),
+                arithmetic: Arithmetic::sweep(self.plan, self.cut),
+                run: &run,
+                distance: root(distance),
+                x_error: query.x_error.map_or(0.0, |e| e[id]),
+            };
+            let at = Position {
+                length: root(at.length),
+                from_centre: root(at.from_centre),
+                from_best: root(at.from_best),
+                correction: at.correction,
+            };
+            let one = |to: &Option<Parts<f64>>, value: f64| {
+                if let Some(to) = to {
+                    // SAFETY: the caller's promise.
+                    unsafe { to.part(id..id + 1)[0] = value };
+                }
+            };
+            one(&out.log_sum_error, certificate.log_sum());
+            one(&out.mean_error, certificate.mean(at));
+        }
     }
 
     /// # Safety
