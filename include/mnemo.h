@@ -1213,6 +1213,12 @@ int32_t mnemo_sample(const mnemo_score *score,
 #define MNEMO_METRIC_L2 0
 
 /**
+ * Metric: 1 - cos(x, y), in [0, 2]: 0 in the same direction, 1 at a right angle, 2 in the opposite direction, whatever the
+ * lengths. It is formed as half the squared distance of the rows divided by their lengths, so that small ones do not cancel.
+ */
+#define MNEMO_METRIC_COSINE 1
+
+/**
  * What counts as a copy.
  */
 typedef struct mnemo_memorization_options {
@@ -1288,7 +1294,12 @@ void mnemo_memorization_report_init(mnemo_memorization_report *report, size_t si
  * [queries, k] (I64), ties to the lower index; either may be NULL. `queries` is [any, dim], F32 or F64; k in [1, N]. A
  * training row's nearest row is itself: for its neighbours ask for one more and leave out the first.
  *
- * Distances are square roots of float64 sums of squared differences. Memory: 16 bytes times min(k times 32, N) per
+ * MNEMO_METRIC_L2: distances are square roots of float64 sums of squared differences. MNEMO_METRIC_COSINE: a training row
+ * of zeros has no direction, and distance 1 from every query; a query of zeros is MNEMO_E_INVALID. Distances are equal if
+ * their float64 values are: rows that are multiples of each other by powers of two tie, by other factors they may differ in
+ * the last bits. L2 leaves out rows that cannot be among the nearest, cosine reads every row.
+ *
+ * Memory: 16 bytes times min(k times 32, N) per
  * query of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.
  *
  * Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,

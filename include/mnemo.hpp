@@ -256,7 +256,10 @@ enum class Grid : std::uint32_t {
   custom = MNEMO_GRID_CUSTOM,
 };
 
-enum class Metric : std::uint32_t { l2 = MNEMO_METRIC_L2 };
+enum class Metric : std::uint32_t {
+  l2 = MNEMO_METRIC_L2,
+  cosine = MNEMO_METRIC_COSINE,
+};
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Tensors: views of the caller's memory
@@ -1047,7 +1050,7 @@ class [[nodiscard]] Dataset : public detail::Handle<mnemo_dataset, mnemo_dataset
     call.run([&](auto *error) { return mnemo_dataset_gather(get(), i, o, error); });
     return call.done();
   }
-  /// The k nearest training rows of each of the queries [any, d].
+  /// The k nearest training rows of each of the queries [any, d], in Euclidean distance or by 1 - cos.
   Result<void> nearest(const ConstTensor &queries, std::int64_t k, const NearestOutputs &outputs, const Exec &exec = {},
                        Metric metric = Metric::l2) const {
     detail::Call call;

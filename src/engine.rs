@@ -94,6 +94,15 @@ pub struct Moments<'a> {
     pub log_sum_error: Option<&'a mut [f64]>,
 }
 
+/// How far apart two rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// |x - y|.
+    L2,
+    /// 1 - cos(x, y) = ½ |x/|x| - y/|y||², in [0, 2]; 1 from a training row of zeros, which has no direction.
+    Cosine,
+}
+
 /// A machine that computes.
 pub trait Engine: Send + Sync {
     /// What the engine is, as a JSON object.
@@ -147,11 +156,14 @@ pub trait Engine: Send + Sync {
     /// The fused pass over a data set behind every empirical score (reg 3.8). It never stores a batch × N matrix.
     fn empirical(&self, query: &Query<'_>, out: Moments<'_>, exec: &Exec<'_>) -> Result<()>;
 
-    /// The `k` nearest rows of each query in Euclidean distance, nearest first, ties to the lower index: `[batch, k]` each.
+    /// The `k` nearest rows of each query, nearest first, ties to the lower index: `[batch, k]` each. A query of zeros has no
+    /// cosine: [`Error::Invalid`](crate::error::Error::Invalid).
+    #[allow(clippy::too_many_arguments)]
     fn nearest(
         &self,
         rows: &Rows,
         x: &Matrix,
+        metric: Metric,
         k: usize,
         distance: &mut [f64],
         index: &mut [i64],

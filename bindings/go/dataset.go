@@ -164,12 +164,15 @@ func (d *Dataset) Gather(index []int64, out Tensor) error {
 // A Metric is a distance.
 type Metric uint32
 
-// MetricL2 is the Euclidean distance.
-const MetricL2 Metric = C.MNEMO_METRIC_L2
+const (
+	MetricL2     Metric = C.MNEMO_METRIC_L2     // the Euclidean distance
+	MetricCosine Metric = C.MNEMO_METRIC_COSINE // 1 - cos, in [0, 2]; 1 from a training row of zeros
+)
 
 // Nearest finds the k nearest training rows of each query [any, dim] (float32 or float64), exactly: distance [queries,
 // k] (float64 or float32), nearest first, and index [queries, k] (int64), ties to the lower index; either may be nil. k
-// is in [1, N]. A training row's nearest row is itself: for its neighbours ask for one more and leave out the first.
+// is in [1, N]. A training row's nearest row is itself: for its neighbours ask for one more and leave out the first. A
+// query of zeros has no cosine: ErrInvalid.
 func (d *Dataset) Nearest(ctx context.Context, queries Tensor, metric Metric, k int, distance, index Tensor,
 	options ...CallOption) error {
 	native, done, err := d.use()

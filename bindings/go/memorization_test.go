@@ -56,6 +56,21 @@ func testNearest[T mnemo.Float](t *testing.T, tolerance float64) {
 	}
 }
 
+// The nearest rows by direction; a row of zeros has none.
+func TestNearestCosine(t *testing.T) {
+	data := mnemo.Matrix[float64]{Data: []float64{0, 0, 3, 4, -6, -8, 4, 3}, Rows: 4, Cols: 2}
+	distance, index := mnemo.NewMatrix[float64](1, 4), mnemo.NewMatrix[int64](1, 4)
+	d := newDataset(t, newContext(t), data, nil)
+	query := mnemo.Matrix[float64]{Data: []float64{300, 400}, Rows: 1, Cols: 2}
+	check(t, d.Nearest(ctx, query, mnemo.MetricCosine, 4, distance, index))
+	if !same(index.Data, []int64{1, 3, 0, 2}) {
+		t.Errorf("the rows are %v", index.Data)
+	}
+	for i, expected := range []float64{0, 0.04, 1, 2} {
+		near(t, "a cosine distance", distance.Data[i], expected, 1e-14)
+	}
+}
+
 func TestMemorization(t *testing.T) {
 	d := newDataset(t, newContext(t), mnemo.Vector[float64](0, 10, 20), nil)
 	for _, x := range []mnemo.Tensor{mnemo.Vector[float64](0.5, 9, 13, 20), mnemo.Vector[float32](0.5, 9, 13, 20)} {
@@ -88,6 +103,7 @@ func TestNearestErrors(t *testing.T) {
 	fails(t, d.Nearest(ctx, q, mnemo.MetricL2, 0, nil, nil), mnemo.ErrInvalid, "k")
 	fails(t, d.Nearest(ctx, q, mnemo.MetricL2, 6, nil, nil), mnemo.ErrInvalid, "k")
 	fails(t, d.Nearest(ctx, q, mnemo.Metric(9), 2, out, nil), mnemo.ErrInvalid, "metric")
+	fails(t, d.Nearest(ctx, mnemo.NewMatrix[float64](3, 2), mnemo.MetricCosine, 2, out, nil), mnemo.ErrInvalid, "row 0")
 	fails(t, d.Nearest(ctx, nil, mnemo.MetricL2, 2, out, nil), mnemo.ErrInvalid, "queries")
 	fails(t, d.Nearest(ctx, normal[float64](1, 3, 3), mnemo.MetricL2, 2, out, nil), mnemo.ErrShape, "queries")
 	fails(t, d.Nearest(ctx, q, mnemo.MetricL2, 3, out, nil), mnemo.ErrShape, "distance")

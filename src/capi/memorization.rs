@@ -11,6 +11,9 @@ use crate::tensor::Dtype;
 
 /// Metric: Euclidean distance.
 pub const MNEMO_METRIC_L2: u32 = 0;
+/// Metric: 1 - cos(x, y), in [0, 2]: 0 in the same direction, 1 at a right angle, 2 in the opposite direction, whatever the
+/// lengths. It is formed as half the squared distance of the rows divided by their lengths, so that small ones do not cancel.
+pub const MNEMO_METRIC_COSINE: u32 = 1;
 
 /// What counts as a copy.
 #[repr(C)]
@@ -92,7 +95,12 @@ pub unsafe extern "C" fn mnemo_memorization_report_init(report: *mut mnemo_memor
 /// [queries, k] (I64), ties to the lower index; either may be NULL. `queries` is [any, dim], F32 or F64; k in [1, N]. A
 /// training row's nearest row is itself: for its neighbours ask for one more and leave out the first.
 ///
-/// Distances are square roots of float64 sums of squared differences. Memory: 16 bytes times min(k times 32, N) per
+/// MNEMO_METRIC_L2: distances are square roots of float64 sums of squared differences. MNEMO_METRIC_COSINE: a training row
+/// of zeros has no direction, and distance 1 from every query; a query of zeros is MNEMO_E_INVALID. Distances are equal if
+/// their float64 values are: rows that are multiples of each other by powers of two tie, by other factors they may differ in
+/// the last bits. L2 leaves out rows that cannot be among the nearest, cosine reads every row.
+///
+/// Memory: 16 bytes times min(k times 32, N) per
 /// query of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,
@@ -115,7 +123,12 @@ pub unsafe extern "C" fn mnemo_nearest(
             let queries = real_matrix("queries", queries, dataset.rows().dim())?;
             let metric = match metric {
                 MNEMO_METRIC_L2 => Metric::L2,
-                other => return Err(Error::invalid(format!("metric is {other}; it is MNEMO_METRIC_L2 (0)"))),
+                MNEMO_METRIC_COSINE => Metric::Cosine,
+                other => {
+                    return Err(Error::invalid(format!(
+                        "metric is {other}; it is MNEMO_METRIC_L2 (0) or MNEMO_METRIC_COSINE (1)"
+                    )));
+                }
             };
             let k = count("k", k)?;
             check_k(dataset, k)?;

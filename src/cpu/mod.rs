@@ -11,7 +11,7 @@ mod survivors;
 mod tile;
 mod vector;
 
-use crate::engine::{Engine, Factor, Moments, Query};
+use crate::engine::{Engine, Factor, Metric, Moments, Query};
 use crate::error::{Error, Result, try_vec};
 use crate::exec::Exec;
 use crate::random::Stream;
@@ -224,11 +224,12 @@ impl Engine for Cpu {
         &self,
         rows: &crate::dataset::Rows,
         x: &Matrix,
+        metric: Metric,
         k: usize,
         distance: &mut [f64],
         index: &mut [i64],
         exec: &Exec<'_>,
     ) -> Result<()> {
-        nearest::run(&self.pool, self.isa, self.memory_limit, rows, x, k, (distance, index), exec)
+        nearest::run(&self.pool, self.isa, self.memory_limit, rows, x, metric, k, (distance, index), exec)
     }
 }

@@ -1,6 +1,10 @@
 //! Exact k nearest rows: squared differences in float64, a bounded heap per query and chunk. Where bounds of
 //! distances are at hand, [`super::survivors`] finds the rows that need no look.
 //!
+//! Cosine is the same search over rows of length 1: tiles are divided by their rows' lengths as they are decoded, queries
+//! once. Half a squared distance of at most 4 is δ = 1 - cos, and near 0 it is off by about 1e-16 √δ, where 1 less a product
+//! would be off by 1e-16.
+//!
 //! Memory: per thread one decoded tile and `64 × tile` distances; per wave at most [`WAVE_BYTES`] of candidates, or one
 //! query's if that is more (`16 · min(k · chunks, N)` bytes).
 
@@ -11,7 +15,8 @@ use super::tile::{Buffer, Plan, SquaredDifference, decode, pack, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
 use crate::dataset::Rows;
-use crate::error::{Result, per_row, try_vec};
+use crate::engine::Metric;
+use crate::error::{Error, Result, per_row, try_vec};
 use crate::exec::{Exec, Stop};
 use crate::tensor::Matrix;
 use std::ops::Range;
@@ -25,6 +30,7 @@ struct ChunkTask<'a> {
     plan: &'a Plan,
     positions: Range<usize>,
     x: &'a [f64],
+    metric: Metric,
     k: usize,
     /// The best k rows of the chunk for each query.
     found: &'a mut [Found],
@@ -43,6 +49,11 @@ impl Kernel for ChunkTask<'_> {
         while from < self.positions.end && !self.stop.now() {
             let positions = from..(from + plan.tile).min(self.positions.end);
             decode(self.rows, None, positions.clone(), plan.stride, self.tile);
+            if self.metric == Metric::Cosine {
+                for row in self.tile[..positions.len() * plan.stride].chunks_exact_mut(plan.stride) {
+                    to_unit(row);
+                }
+            }
             // SAFETY: the instruction set is this function's own precondition.
             unsafe {
                 pair_sums::<S::Double, SquaredDifference>(
@@ -53,6 +64,9 @@ impl Kernel for ChunkTask<'_> {
                     plan,
                     self.d2,
                 );
+            }
+            if self.metric == Metric::Cosine {
+                bound_cosines(self.tile, positions.len(), plan, self.found.len(), self.d2);
             }
             for (b, Found { nearest: heap, .. }) in self.found.iter_mut().enumerate() {
                 let d2 = &self.d2[b * plan.tile..][..positions.len()];
@@ -72,6 +86,58 @@ impl Kernel for ChunkTask<'_> {
     }
 }
 
+/// Divides a padded row by its length, if that is not 0.
+#[inline(always)]
+fn to_unit(row: &mut [f64]) {
+    const LANES: usize = 16;
+    // Squares of numbers so small would be subnormal or 0; by a power of two they grow without rounding.
+    const SMALL: f64 = 1e-100;
+    const GROW: f64 = f64::from_bits((1023 + 600) << 52);
+    let mut largest = [0.0; LANES];
+    for sixteen in row.chunks_exact(LANES) {
+        for l in 0..LANES {
+            largest[l] = sixteen[l].abs().max(largest[l]);
+        }
+    }
+    let largest = largest.iter().fold(0.0, |a: f64, &v| a.max(v));
+    if largest == 0.0 {
+        return;
+    }
+    if largest < SMALL {
+        for v in row.iter_mut() {
+            *v *= GROW;
+        }
+    }
+    let mut squares = [0.0; LANES];
+    for sixteen in row.chunks_exact(LANES) {
+        for l in 0..LANES {
+            squares[l] += sixteen[l] * sixteen[l];
+        }
+    }
+    let length = squares.iter().sum::<f64>().sqrt();
+    for v in row.iter_mut() {
+        *v /= length;
+    }
+}
+
+/// Makes squared distances of unit rows what cosines allow: 2 from a row of zeros, and at most 4.
+#[inline(always)]
+fn bound_cosines(tile: &[f64], count: usize, plan: &Plan, queries: usize, d2: &mut [f64]) {
+    for (n, row) in tile.chunks_exact(plan.stride).enumerate().take(count) {
+        // A unit row's first number is seldom 0: this looks at few.
+        if row.iter().all(|&v| v == 0.0) {
+            for b in 0..queries {
+                d2[b * plan.tile + n] = 2.0;
+            }
+        }
+    }
+    for b in 0..queries {
+        for d2 in &mut d2[b * plan.tile..][..count] {
+            *d2 = if *d2 > 4.0 { 4.0 } else { *d2 };
+        }
+    }
+}
+
 /// See [`crate::engine::Engine::nearest`].
 #[allow(clippy::too_many_arguments)]
 pub fn run(
@@ -80,6 +146,7 @@ pub fn run(
     limit: Option<u64>,
     rows: &Rows,
     x: &Matrix,
+    metric: Metric,
     k: usize,
     (distance, index): (&mut [f64], &mut [i64]),
     exec: &Exec<'_>,
@@ -91,7 +158,14 @@ pub fn run(
     let ids = per_row(batch, |i| i)?;
     // Bounds do not pay where a good part of the rows is asked for.
     const FEW: usize = 32;
-    let few = k <= rows.len() / FEW;
+    let few = k <= rows.len() / FEW && metric == Metric::L2;
+    if metric == Metric::Cosine
+        && let Some(i) = x.host().chunks_exact(x.cols()).position(|row| row.iter().all(|&v| v == 0.0))
+    {
+        return Err(Error::invalid(format!(
+            "queries: row {i} is all zeros, which has no direction and no cosine distance; leave it out"
+        )));
+    }
     let bounds = if few { Bounds::of(pool, isa, rows, Some(batch), limit) } else { None };
     // A search by bounds reads the data once for a whole wave.
     let groups = if bounds.is_some() { 4 } else { (4 * pool.threads()).div_ceil(chunks) };
@@ -99,7 +173,10 @@ pub fn run(
     let groups = wave.div_ceil(Plan::GROUP);
     for (w, ids) in ids.chunks(wave).enumerate() {
         exec.report((w * wave) as u64, batch as u64)?;
-        let packed = pack(x, ids, plan.stride)?;
+        let mut packed = pack(x, ids, plan.stride)?;
+        if metric == Metric::Cosine {
+            packed.chunks_exact_mut(plan.stride).for_each(to_unit);
+        }
         let stop = exec.stop();
         let scan = match bounds {
             Some(bounds) => {
@@ -152,6 +229,7 @@ pub fn run(
                     plan: &plan,
                     positions: plan.chunk_range(c),
                     x: &packed[queries.start * plan.stride..queries.end * plan.stride],
+                    metric,
                     k,
                     found,
                     tile: &mut tile,
@@ -174,7 +252,10 @@ pub fn run(
             all.iter_mut().zip(candidates).for_each(|(to, from)| *to = *from);
             all.sort_unstable();
             for (j, n) in all[..k].iter().enumerate() {
-                distance[id * k + j] = n.d2.sqrt();
+                distance[id * k + j] = match metric {
+                    Metric::L2 => n.d2.sqrt(),
+                    Metric::Cosine => 0.5 * n.d2,
+                };
                 index[id * k + j] = i64::from(n.index);
             }
         }

@@ -1,16 +1,10 @@
 //! How much of what a model generates is copied from its training set.
 
 use crate::dataset::Dataset;
+pub use crate::engine::Metric;
 use crate::error::{Error, Result, try_vec};
 use crate::exec::Exec;
 use crate::tensor::Matrix;
-
-/// How near two rows are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// Euclidean distance.
-    L2,
-}
 
 /// The nearest training rows of each query, nearest first, ties to the lower index.
 #[derive(Debug)]
@@ -36,9 +30,7 @@ pub fn nearest(dataset: &Dataset, queries: &Matrix, metric: Metric, k: usize, ex
     check_k(dataset, k)?;
     let len = queries.rows() * k;
     let mut found = Nearest { distance: try_vec(len, 0.0, "distance")?, index: try_vec(len, 0, "index")? };
-    match metric {
-        Metric::L2 => dataset.engine().nearest(rows, queries, k, &mut found.distance, &mut found.index, exec)?,
-    }
+    dataset.engine().nearest(rows, queries, metric, k, &mut found.distance, &mut found.index, exec)?;
     Ok(found)
 }
 

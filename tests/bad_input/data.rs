@@ -337,7 +337,10 @@ pub fn nearest(w: &World) {
         OK, "" => c.distance = Tensor::output::<f32>(2, 2);
         OK, "" => (c.queries.rows, c.distance.rows, c.index.rows) = (0, 0, 0);
         INVALID, "dataset" => c.dataset = null();
-        INVALID, "metric" => c.metric = 1;
+        OK, "" => (c.metric, c.queries) = (MNEMO_METRIC_COSINE, Tensor::matrix(3, &[1.0, 0.0, 0.0, 0.0, 5.0, 0.0]));
+        INVALID, "queries" =>
+            (c.metric, c.queries) = (MNEMO_METRIC_COSINE, Tensor::matrix(3, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]));
+        INVALID, "metric" => c.metric = 2;
         INVALID, "metric" => c.metric = u32::MAX;
         SHAPE, "queries" => c.queries.cols = 2;
         SHAPE, "queries" => (c.queries.rows, c.queries.cols) = (1, 6);

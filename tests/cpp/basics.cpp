@@ -377,6 +377,15 @@ TEST(nearest_and_memorization) {
   data.nearest({queries, 2}, 1, out, {}, mnemo::Metric::l2);
   CHECK(alone[0] == 0 && alone[1] == 2);
   FAILS(invalid, "metric", data.nearest({queries, 2}, 1, out, {}, mnemo::Metric(9)));
+  const std::vector<double> directions = {0, 2, -3, -4};
+  data.nearest({directions, 2}, 3, {distance, index}, {}, mnemo::Metric::cosine);
+  CHECK(index[0][0] == 1 && index[1][0] == 0);
+  for (int i = 0; i < 2; i++) {
+    for (int j = 0; j < 3; j++) {
+      /* The rows are 0, (3, 4) and (6, 8): no direction, and one. */
+      NEAR(distance[i][j], index[i][j] == 0 ? 1 : i == 0 ? 0.2 : 2, 1e-14);
+    }
+  }
   FAILS(invalid, "k", data.nearest({queries, 2}, 4, out));
 
   const std::vector<float> generated = {0, 0.25f, 3, 6, 6, 8.5f};

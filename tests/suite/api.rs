@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 pub use mnemo::dataset::Decoding;
-pub use mnemo::memorization::Report;
+pub use mnemo::memorization::{Metric, Report};
 pub use mnemo::process::Marginal;
 pub use mnemo::sampler::{Grid, Options, Solver};
 pub use mnemo::score::{Prediction, Regularizer, Want};
@@ -259,6 +259,15 @@ pub trait Api: Sized + Sync {
     fn nearest(
         dataset: &Self::Dataset,
         queries: &Matrix,
+        k: usize,
+        call: Call<'_, Self::Cancel>,
+    ) -> Outcome<(Vec<f64>, Vec<i64>)> {
+        Self::nearest_by(dataset, queries, Metric::L2, k, call)
+    }
+    fn nearest_by(
+        dataset: &Self::Dataset,
+        queries: &Matrix,
+        metric: Metric,
         k: usize,
         call: Call<'_, Self::Cancel>,
     ) -> Outcome<(Vec<f64>, Vec<i64>)>;

@@ -1,8 +1,8 @@
 //! The library through its C ABI, called as a C host would: opaque handles, structs by pointer, statuses.
 
 use crate::api::{
-    Api, Call, Decoding, Empirical, Failure, Grid, Kind, Marginal, Matrix, Model, Observer, Options, Outcome, Outputs,
-    Prediction, Progress, Regularizer, Report, Solver, Want,
+    Api, Call, Decoding, Empirical, Failure, Grid, Kind, Marginal, Matrix, Metric, Model, Observer, Options, Outcome,
+    Outputs, Prediction, Progress, Regularizer, Report, Solver, Want,
 };
 use mnemo::capi::context::*;
 use mnemo::capi::dataset::*;
@@ -463,9 +463,10 @@ impl Api for Machine {
         })
     }
 
-    fn nearest(
+    fn nearest_by(
         dataset: &Self::Dataset,
         queries: &Matrix,
+        metric: Metric,
         k: usize,
         call: Call<'_, Self::Cancel>,
     ) -> Outcome<(Vec<f64>, Vec<i64>)> {
@@ -476,12 +477,16 @@ impl Api for Machine {
         }
         let (mut to_distance, mut to_index) = (tensor_mut(&mut distance), tensor_mut(&mut index));
         let queries = tensor(queries);
+        let metric = match metric {
+            Metric::L2 => MNEMO_METRIC_L2,
+            Metric::Cosine => MNEMO_METRIC_COSINE,
+        };
         // SAFETY: as above.
         with_exec(call, |exec, err| unsafe {
             mnemo_nearest(
                 dataset.object,
                 &raw const queries,
-                MNEMO_METRIC_L2,
+                metric,
                 k as i64,
                 &raw mut to_distance,
                 &raw mut to_index,

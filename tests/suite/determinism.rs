@@ -1,7 +1,7 @@
 //! The same bits for any number of threads and any split of the batch.
 
 use crate::api::{
-    Api, Call, Decoding, EVERYTHING, Empirical, Grid, Kind, Matrix, Options, Outputs, Regularizer, Solver, Want,
+    Api, Call, Decoding, EVERYTHING, Empirical, Grid, Kind, Matrix, Metric, Options, Outputs, Regularizer, Solver, Want,
 };
 use crate::data::Rng;
 use mnemo::tensor::Dtype;
@@ -122,12 +122,12 @@ fn derivatives<A: Api>() {
 fn nearest_rows<A: Api>() {
     everywhere::<A>(|s, one, many| {
         let [one, many] = [one, many].map(|m| m.dataset(&s.rows, None, Decoding::default()).unwrap());
-        for k in [1, 7] {
-            let (distance, index) = A::nearest(&one, &s.x, k, Call::default()).unwrap();
+        for (metric, k) in [(Metric::L2, 1), (Metric::L2, 7), (Metric::Cosine, 1), (Metric::Cosine, 7)] {
+            let (distance, index) = A::nearest_by(&one, &s.x, metric, k, Call::default()).unwrap();
             for split in splits(BATCH) {
                 let (mut distances, mut indices) = (Vec::new(), Vec::new());
                 for part in split {
-                    let (d, i) = A::nearest(&many, &s.x.part(part), k, Call::default()).unwrap();
+                    let (d, i) = A::nearest_by(&many, &s.x.part(part), metric, k, Call::default()).unwrap();
                     distances.extend(d);
                     indices.extend(i);
                 }

@@ -1,11 +1,19 @@
 //! Nearest rows and the memorization report, against every distance computed and sorted.
 
-use crate::api::{Api, Call, Decoding, Matrix};
+use crate::api::{Api, Call, Decoding, Matrix, Metric};
 use crate::data::{Complaints, Rng, distance};
 use mnemo::capi::status::{MNEMO_E_INVALID, MNEMO_E_SHAPE};
 use mnemo::tensor::Dtype;
 
-both!(whole_numbers_are_exact, search_by_bounds_is_the_plain_one, real_numbers, memorization_report, what_is_refused);
+both!(
+    whole_numbers_are_exact,
+    search_by_bounds_is_the_plain_one,
+    real_numbers,
+    cosines_of_whole_numbers,
+    directions,
+    memorization_report,
+    what_is_refused
+);
 
 /// (distance, index) of every row, nearest first and of equals the lowest index.
 fn sorted(query: &[f64], data: &[f64]) -> Vec<(f64, i64)> {
@@ -102,6 +110,96 @@ fn real_numbers<A: Api>() {
     complaints.end();
 }
 
+/// 1 - cos of whole numbers without cancellation: 1 - p/√q = (q - p²) / √q (√q + p), and q - p² is exact.
+fn cosine_distance(x: &[f64], y: &[f64]) -> f64 {
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (*a as i128) * (*b as i128)).sum::<i128>();
+    let (p, q) = (product(x, y), product(x, x) * product(y, y));
+    let root = (q as f64).sqrt();
+    match p {
+        _ if q == 0 => 1.0,
+        1.. => (q - p * p) as f64 / (root * (root + p as f64)),
+        _ => 1.0 - p as f64 / root,
+    }
+}
+
+fn cosines_of_whole_numbers<A: Api>() {
+    let (mut rng, mut complaints) = (Rng(26), Complaints::default());
+    // Lengths and sums of up to 131 terms in 16 lanes take a few dozen roundings of 1.1e-16. Each number of the two unit rows
+    // is off by two more, 4.4e-16 in all, which moves half a squared distance δ by √2δ as much; and by its square at 0.
+    let allowed = |distance: f64| 5e-15 * distance + 7e-16 * distance.sqrt() + 1e-31;
+    for machine in A::every(2) {
+        for (n, d) in [(1, 1), (9, 1), (255, 3), (1025, 5), (2500, 17), (4500, 131)] {
+            // Small numbers, among which rows of zeros are; one query and some rows nearly alike.
+            let mut data: Vec<f64> = (0..n * d).map(|_| rng.below(5) as f64 - 2.0).collect();
+            let mut queries: Vec<f64> = (0..9 * d).map(|_| rng.below(7) as f64 - 3.0).collect();
+            queries[..d].iter_mut().for_each(|v| *v = 1e6 + rng.below(1000) as f64);
+            for row in data.chunks_exact_mut(d).step_by(50) {
+                row.iter_mut().zip(&queries).for_each(|(y, x)| *y = x + rng.below(2) as f64);
+            }
+            queries.chunks_exact_mut(d).filter(|q| q.iter().all(|v| *v == 0.0)).for_each(|q| q[0] = 1.0);
+            let dataset = machine.dataset(&Matrix::new(Dtype::F64, &data, d), None, Decoding::default()).unwrap();
+            for (batch, k) in [(0, 1), (1, n), (9, 1), (9, 5.min(n)), (9, n)] {
+                let queries = &queries[..batch * d];
+                let x = Matrix::new(Dtype::F64, queries, d).apart(2);
+                let (distances, indices) = A::nearest_by(&dataset, &x, Metric::Cosine, k, Call::default()).unwrap();
+                for (i, query) in queries.chunks_exact(d).enumerate() {
+                    let mut expected: Vec<f64> = data.chunks_exact(d).map(|y| cosine_distance(query, y)).collect();
+                    let (distances, indices) = (&distances[i * k..(i + 1) * k], &indices[i * k..(i + 1) * k]);
+                    let at = |j: usize| format!("{n} x {d}, query {i}, place {j}");
+                    for j in 0..k {
+                        let own = expected[indices[j] as usize];
+                        complaints.near(distances[j], own, allowed(own), || at(j));
+                        let tie = j > 0 && distances[j] == distances[j - 1];
+                        complaints.unless(j == 0 || distances[j] >= distances[j - 1], || at(j));
+                        complaints.unless(!tie || indices[j] > indices[j - 1], || at(j));
+                    }
+                    expected.sort_by(f64::total_cmp);
+                    for j in 0..k {
+                        complaints.near(distances[j], expected[j], allowed(expected[j]), || at(j));
+                    }
+                }
+            }
+        }
+    }
+    complaints.end();
+}
+
+/// Lengths do not matter, to the ends of what is accepted; rows in the same, the opposite and no direction.
+fn directions<A: Api>() {
+    let mut rng = Rng(27);
+    let d = 37;
+    let row = rng.normals(d);
+    let scales = [1.0, 3.0, 0.7, 1e99, 1e-99, 1e-101, 1e-160, 1e-290, -1.0, -1e50, -1e-200, 0.0];
+    let data: Vec<f64> = scales.iter().flat_map(|s| row.iter().map(move |v| s * v)).collect();
+    for machine in A::every(1) {
+        let dataset = machine.dataset(&Matrix::new(Dtype::F64, &data, d), None, Decoding::default()).unwrap();
+        for scale in [1.0, 1e90, 1e-280] {
+            let query: Vec<f64> = row.iter().map(|v| scale * v).collect();
+            let x = Matrix::new(Dtype::F64, &query, d);
+            let n = scales.len();
+            let (distances, indices) = A::nearest_by(&dataset, &x, Metric::Cosine, n, Call::default()).unwrap();
+            for (distance, index) in distances.into_iter().zip(indices) {
+                let scale = scales[index as usize];
+                match scale {
+                    // Roundings of 1e-16 in a unit row, squared.
+                    s if s > 0.0 => assert!((0.0..1e-30).contains(&distance), "{s}: {distance}"),
+                    // 4 |unit row|² / 2, of which the length is off by a few roundings.
+                    s if s < 0.0 => assert!((2.0 - 1e-14..=2.0).contains(&distance), "{s}: {distance}"),
+                    _ => assert_eq!(distance, 1.0),
+                }
+            }
+        }
+        // Rows in one direction whose lengths are powers of 2 apart tie, and so do copies.
+        let lengths = [1.0, 2.0, 1.0, 0.25, 1024.0];
+        let data: Vec<f64> = lengths.iter().flat_map(|s| row.iter().map(move |v| s * v)).collect();
+        let dataset = machine.dataset(&Matrix::new(Dtype::F64, &data, d), None, Decoding::default()).unwrap();
+        let x = Matrix::new(Dtype::F64, &rng.normals(d), d);
+        let (distances, indices) = A::nearest_by(&dataset, &x, Metric::Cosine, 5, Call::default()).unwrap();
+        assert_eq!(indices, [0, 1, 2, 3, 4]);
+        assert!(distances.iter().all(|distance| *distance == distances[0] && *distance > 0.1));
+    }
+}
+
 fn memorization_report<A: Api>() {
     let mut rng = Rng(22);
     let (n, d) = (300, 3);
@@ -141,6 +239,9 @@ fn what_is_refused<A: Api>() {
     }
     let nan = Matrix::new(Dtype::F64, &[1.0, f64::NAN], 2);
     assert_eq!(A::nearest(&dataset, &nan, 1, Call::default()).unwrap_err().status, MNEMO_E_INVALID);
+    let zero = Matrix::new(Dtype::F64, &[1.0, 2.0, 0.0, -0.0], 2);
+    let refused = A::nearest_by(&dataset, &zero, Metric::Cosine, 1, Call::default()).unwrap_err();
+    assert!(refused.status == MNEMO_E_INVALID && refused.message.contains("queries: row 1"), "{}", refused.message);
     for threshold in [0.0, -1.0, f64::NAN] {
         assert_eq!(A::memorization(&dataset, &query, threshold).unwrap_err().status, MNEMO_E_INVALID);
     }

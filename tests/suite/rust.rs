@@ -226,14 +226,15 @@ impl Api for Machine {
         Ok(())
     }
 
-    fn nearest(
+    fn nearest_by(
         dataset: &Arc<Dataset>,
         queries: &Matrix,
+        metric: Metric,
         k: usize,
         call: Call<'_, Cancel>,
     ) -> Outcome<(Vec<f64>, Vec<i64>)> {
         let found = with_exec(call, |exec| {
-            nearest(dataset, &dataset.engine().load("queries", view(queries))?, Metric::L2, k, exec)
+            nearest(dataset, &dataset.engine().load("queries", view(queries))?, metric, k, exec)
         })?;
         Ok((found.distance, found.index))
     }

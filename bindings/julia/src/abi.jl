@@ -159,7 +159,7 @@ const CONSTANTS = (
         edm_stochastic = 7,
     ),
     grid = (uniform_t = 0, uniform_s = 1, karras = 2, custom = 3),
-    metric = (l2 = 0,),
+    metric = (l2 = 0, cosine = 1),
 )
 
 "The number of the constant `value` of `option`."

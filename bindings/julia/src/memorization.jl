@@ -7,7 +7,8 @@ const NEAREST_OUTPUTS = (:distance, :index)
 
 The `k` nearest training rows of each column of `x`, d × n of `Float32` or `Float64`, exact: a named tuple of `distance`, k × n,
 nearest first, and `index`, k × n, which counts from 1, ties to the lower. A training row's nearest row is itself: for its
-neighbours ask for one more and leave out the first. Errors: `MNEMO_E_INVALID` if k is not in 1 … rows.
+neighbours ask for one more and leave out the first. `metric` is `:l2`, the Euclidean distance, or `:cosine`, 1 - cos, in [0, 2]
+and 1 from a training row of zeros. Errors: `MNEMO_E_INVALID` if k is not in 1 … rows, or by `:cosine` if a column is all zeros.
 """
 function nearest(data::Dataset, x::AbstractArray; k::Integer = 1, options...)
     matrix("x", x)

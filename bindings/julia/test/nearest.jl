@@ -21,6 +21,16 @@ distances = [norm(x[:, j] - y[:, i]) for i in 1:40, j in 1:7]
     @test size(nearest(data, x[:, 1:0]; k = 2).index) == (2, 0)
 end
 
+@testset "cosine" begin
+    cosines = [1 - dot(x[:, j], y[:, i]) / (norm(x[:, j]) * norm(y[:, i])) for i in 1:40, j in 1:7]
+    r = nearest(Dataset(y .* 10.0 .^ (1:40)'), x; k = 40, metric = :cosine)
+    for j in 1:7
+        @test r.index[:, j] == sortperm(cosines[:, j])
+        @test r.distance[:, j] ≈ sort(cosines[:, j])
+    end
+    @test nearest(Dataset(zeros(2, 1)), reshape([1.0, 2], 2, 1); metric = :cosine).distance[1] == 1
+end
+
 @testset "in place" begin
     r = nearest(data, x; k = 2)
     only_index = fill(-1, 6, 7)
@@ -50,7 +60,8 @@ end
     refused(() -> memorization(data, x[:, 1:0]; threshold = 1), "MNEMO_E_INVALID")
     @test_throws UndefKeywordError memorization(data, x)
     @test_throws ArgumentError nearest(data, x; k = 0)
-    @test_throws ArgumentError nearest(data, x; metric = :cosine)
+    @test_throws ArgumentError nearest(data, x; metric = :angle)
+    refused(() -> nearest(data, 0 * x; metric = :cosine), "MNEMO_E_INVALID")
     @test_throws ArgumentError nearest!(NamedTuple(), data, x)
     @test_throws ArgumentError nearest!((indices = zeros(Int, 1, 7),), data, x)
 end

@@ -71,6 +71,7 @@ MNEMO_GRID_KARRAS = 2
 MNEMO_GRID_CUSTOM = 3
 
 MNEMO_METRIC_L2 = 0
+MNEMO_METRIC_COSINE = 1
 
 
 class mnemo_error(Structure):

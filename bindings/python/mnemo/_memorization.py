@@ -16,7 +16,7 @@ from ._context import expect
 from ._dataset import Dataset
 from ._tensor import constant, integer, matrix, output, real
 
-_METRICS = {"l2": _abi.MNEMO_METRIC_L2}
+_METRICS = {"l2": _abi.MNEMO_METRIC_L2, "cosine": _abi.MNEMO_METRIC_COSINE}
 
 
 class Nearest(NamedTuple):
@@ -66,8 +66,8 @@ def nearest(
         float32 or float64.
     k : int
         In [1, N].
-    metric : {"l2"}
-        Euclidean distance.
+    metric : {"l2", "cosine"}
+        Euclidean distance, or 1 - cos: in [0, 2], and 1 from a training row of zeros. A query of zeros has no cosine.
     out : (array, array), optional
         Distances [queries, k] (float64 or float32) and indices [queries, k] (int64), written in place; either may be
         None and is then not returned.

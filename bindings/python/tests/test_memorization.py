@@ -16,6 +16,18 @@ def test_nearest(rows, rng, dtype, k):
     np.testing.assert_allclose(found.distance, np.sort(distance, 1)[:, :k], rtol=1e-12)
 
 
+@pytest.mark.parametrize("k", [1, 40])
+def test_cosine(rows, rng, k):
+    queries = rng.normal(size=(11, 5))
+    rows = rows * 10.0 ** rng.integers(-60, 60, size=(len(rows), 1))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[7] = unit[7] = 0
+    distance = 1 - (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ unit.T
+    found = mnemo.nearest(mnemo.Dataset(rows), queries, k, metric="cosine")
+    np.testing.assert_array_equal(found.index, distance.argsort(1, kind="stable")[:, :k])
+    np.testing.assert_allclose(found.distance, np.sort(distance, 1)[:, :k], rtol=0, atol=1e-14)
+
+
 def test_ties_and_neighbours():
     data = mnemo.Dataset(np.array([[0.0], [1.0], [0.0], [2.0]]))
     distance, index = mnemo.nearest(data, np.array([[0.0]]), k=3)
@@ -54,7 +66,8 @@ def test_arguments_that_are_refused(rows):
         (lambda: mnemo.nearest(data, rows, "two"), TypeError, "k"),
         (lambda: mnemo.nearest(data, rows[:, :2]), mnemo.ShapeError, "2 columns"),
         (lambda: mnemo.nearest(data, rows.astype(int)), mnemo.DtypeError, "I64"),
-        (lambda: mnemo.nearest(data, rows, metric="cosine"), mnemo.InvalidError, "'l2'"),
+        (lambda: mnemo.nearest(data, rows, metric="angle"), mnemo.InvalidError, "'cosine'"),
+        (lambda: mnemo.nearest(data, 0 * rows, metric="cosine"), mnemo.InvalidError, "row 0"),
         (lambda: mnemo.nearest(rows, rows), TypeError, "data"),
         (lambda: mnemo.nearest(data, rows, out=(np.zeros((40, 2)), None)), mnemo.ShapeError, "distance"),
         (lambda: mnemo.nearest(data, rows, out=(None, np.zeros((40, 1)))), mnemo.DtypeError, "index"),

@@ -174,14 +174,21 @@ unsafe fn nearest(input: &mut Input, dataset: *mut mnemo_dataset, rows: i64, dim
     let kind = input.pick(&REALS);
     let distance = Tensor::any(input, batch, k, kind, Fill::Canary);
     let index = Tensor::any(input, batch, k, MNEMO_I64, Fill::Canary);
-    let metric = if input.u8() < 240 { MNEMO_METRIC_L2 } else { input.u32() };
+    let metric = match input.u8() {
+        0..160 => MNEMO_METRIC_L2,
+        160..240 => MNEMO_METRIC_COSINE,
+        _ => input.u32(),
+    };
     let status = unsafe {
         call(NEAREST, |err| {
             mnemo_nearest(dataset, queries.ptr(), metric, k, distance.ptr(), index.ptr(), null(), err)
         })
     };
     let allowed = queries.is(batch, dim, &REALS)
-        && metric == MNEMO_METRIC_L2
+        && (metric == MNEMO_METRIC_L2
+            || metric == MNEMO_METRIC_COSINE
+                // A query of zeros has no direction.
+                && !(0..batch as usize).any(|i| (0..dim as usize).all(|j| queries.get(i, j) == 0.0)))
         && (1..=rows).contains(&k)
         && (distance.is_null() || distance.is(batch, k, &REALS))
         && (index.is_null() || index.is(batch, k, &[MNEMO_I64]));
