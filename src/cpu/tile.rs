@@ -57,14 +57,17 @@ impl Plan {
     /// Queries that share one decoded tile.
     pub const GROUP: usize = 64;
 
+    /// Data rows per tile at most.
+    pub const MOST_TILE: usize = 256;
+
     /// The plan for `len` rows of `dim` numbers.
     pub fn new(len: usize, dim: usize) -> Self {
         const TILE_BYTES: usize = 400 << 10;
         const MOST_CHUNKS: usize = 32;
         const LEAST_CHUNK: usize = 1024;
         let stride = dim.next_multiple_of(16);
-        // A multiple of 8, for the loops over a tile's numbers.
-        let tile = (TILE_BYTES / (stride * size_of::<f64>())).min(len).clamp(8, 256).next_multiple_of(8);
+        // A multiple of 16, for the loops over a tile's numbers.
+        let tile = (TILE_BYTES / (stride * size_of::<f32>())).min(len).clamp(16, Self::MOST_TILE).next_multiple_of(16);
         // A multiple of 16, the rows of a block of projections.
         let chunk = len.div_ceil(MOST_CHUNKS).max(LEAST_CHUNK).next_multiple_of(16).min(len.max(1));
         Self { stride, tile, chunk, len }
@@ -94,6 +97,19 @@ pub fn pack(x: &Matrix, ids: &[usize], stride: usize) -> Result<Buffer<f64>> {
         to[..x.cols()].copy_from_slice(&x.host()[i * x.cols()..(i + 1) * x.cols()]);
     }
     Ok(packed)
+}
+
+/// Asks for memory that will be read soon, where the machine can.
+#[inline(always)]
+pub fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint about memory that is there; every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 /// Decodes the rows at `positions` into `tile`, one every `stride` elements.
@@ -163,17 +179,23 @@ pub unsafe fn pair_sums<V: Vector, P: PairSum<V>>(
         while b < queries.end {
             // SAFETY: the assertion covers every pair; the instruction set is the caller's promise.
             unsafe {
-                // As many sums as registers leave room for.
-                if V::REGISTERS >= 32 && b + 8 <= queries.end {
-                    against_tile::<V, P, 8, 3>(x, b, y, count, plan, ks.clone(), out);
-                    b += 8;
-                } else if b + 4 <= queries.end {
-                    against_tile::<V, P, 4, 3>(x, b, y, count, plan, ks.clone(), out);
-                    b += 4;
-                } else {
-                    against_tile::<V, P, 1, 4>(x, b, y, count, plan, ks.clone(), out);
-                    b += 1;
+                // As many sums as registers leave room for, and rather two twos than a three and a one.
+                let together = match queries.end - b {
+                    6.. if V::REGISTERS >= 32 => 6,
+                    4.. if V::REGISTERS >= 32 => 4,
+                    4 => 2,
+                    3.. => 3,
+                    left => left,
+                };
+                let ks = ks.clone();
+                match together {
+                    6 => against_tile::<V, P, 6>(x, b, y, count, plan, ks, out),
+                    4 => against_tile::<V, P, 4>(x, b, y, count, plan, ks, out),
+                    3 => against_tile::<V, P, 3>(x, b, y, count, plan, ks, out),
+                    2 => against_tile::<V, P, 2>(x, b, y, count, plan, ks, out),
+                    _ => against_tile::<V, P, 1>(x, b, y, count, plan, ks, out),
                 }
+                b += together;
             }
         }
     }
@@ -230,8 +252,11 @@ pub unsafe fn pair_list<V: Vector, P: PairSum<V>>(
     }
 }
 
+/// Rows whose sums are formed together.
+const ROWS: usize = 4;
+
 #[inline(always)]
-unsafe fn against_tile<V: Vector, P: PairSum<V>, const XS: usize, const YS: usize>(
+unsafe fn against_tile<V: Vector, P: PairSum<V>, const XS: usize>(
     x: &[V::Element],
     b: usize,
     y: &[V::Element],
@@ -244,49 +269,56 @@ unsafe fn against_tile<V: Vector, P: PairSum<V>, const XS: usize, const YS: usiz
     while n < count {
         // SAFETY: the caller checked the bounds.
         unsafe {
-            if n + YS <= count {
-                pairs::<V, P, XS, YS>(x, b, y, n, plan, ks.clone(), out);
-                n += YS;
+            if n + ROWS <= count {
+                let sums = pairs::<V, P, XS, ROWS>(x, b, y, n, plan.stride, &ks);
+                for (i, sums) in sums.into_iter().enumerate() {
+                    let at = (b + i) * plan.tile + n;
+                    let to = out.get_unchecked_mut(at..at + ROWS);
+                    let sums = V::sums(sums);
+                    for j in 0..ROWS {
+                        to[j] = if ks.start == 0 { sums[j] } else { to[j] + sums[j] };
+                    }
+                }
+                n += ROWS;
             } else {
-                pairs::<V, P, XS, 1>(x, b, y, n, plan, ks.clone(), out);
+                let sums = pairs::<V, P, XS, 1>(x, b, y, n, plan.stride, &ks);
+                for (i, [sum]) in sums.into_iter().enumerate() {
+                    let to = out.get_unchecked_mut((b + i) * plan.tile + n);
+                    let sum: f64 = sum.sum().into();
+                    *to = if ks.start == 0 { sum } else { *to + sum };
+                }
                 n += 1;
             }
         }
     }
 }
 
+/// The terms of queries b..b + XS and rows n..n + YS over `ks`, one register for each pair.
 #[inline(always)]
 unsafe fn pairs<V: Vector, P: PairSum<V>, const XS: usize, const YS: usize>(
     x: &[V::Element],
     b: usize,
     y: &[V::Element],
     n: usize,
-    plan: &Plan,
-    ks: Range<usize>,
-    out: &mut [f64],
-) {
-    // SAFETY: the caller checked that rows b..b+XS, n..n+YS and columns ks are inside.
+    stride: usize,
+    ks: &Range<usize>,
+) -> [[V; YS]; XS] {
+    // SAFETY: the caller checked that the rows and columns are inside.
     unsafe {
-        let xs: [*const V::Element; XS] = std::array::from_fn(|i| x.as_ptr().add((b + i) * plan.stride));
-        let ys: [*const V::Element; YS] = std::array::from_fn(|j| y.as_ptr().add((n + j) * plan.stride));
+        let xs: [*const V::Element; XS] = std::array::from_fn(|i| x.as_ptr().add((b + i) * stride));
+        let ys: [*const V::Element; YS] = std::array::from_fn(|j| y.as_ptr().add((n + j) * stride));
         let mut sums = [[V::splat(V::Element::default()); YS]; XS];
         let mut k = ks.start;
         while k < ks.end {
-            let yv: [V; YS] = std::array::from_fn(|j| V::load(ys[j].add(k)));
-            for i in 0..XS {
-                let xv = V::load(xs[i].add(k));
-                for j in 0..YS {
-                    sums[i][j] = P::add(sums[i][j], xv, yv[j]);
+            let xv: [V; XS] = std::array::from_fn(|i| V::load(xs[i].add(k)));
+            for j in 0..YS {
+                let yv = V::load(ys[j].add(k));
+                for i in 0..XS {
+                    sums[i][j] = P::add(sums[i][j], xv[i], yv);
                 }
             }
             k += V::LANES;
         }
-        for (i, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums.iter().enumerate() {
-                let to = out.get_unchecked_mut((b + i) * plan.tile + n + j);
-                let sum: f64 = sum.sum().into();
-                *to = if ks.start == 0 { sum } else { *to + sum };
-            }
-        }
+        sums
     }
 }

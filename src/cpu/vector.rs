@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 /// A register of floating-point numbers.
 pub trait Vector: Copy {
     /// Its element.
-    type Element: Copy + Default + PartialEq + Into<f64>;
+    type Element: Copy + Default + PartialOrd + Into<f64>;
     /// Number of elements.
     const LANES: usize;
     /// Number of registers.
@@ -25,12 +25,12 @@ pub trait Vector: Copy {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     /// The sum of the elements, halves first.
     unsafe fn sum(self) -> Self::Element;
+    /// The sums of the elements of four registers, with the bits of [`Self::sum`].
+    unsafe fn sums(v: [Self; 4]) -> [f64; 4];
     /// Writes the `LANES` elements to `p`, of any alignment.
     unsafe fn store(self, p: *mut Self::Element);
     /// Adds element i, as float64, to `*p.add(i)`.
     unsafe fn add_to(self, p: *mut f64);
-    /// A float64 as an element.
-    fn narrow(v: f64) -> Self::Element;
 }
 
 /// A register of 32-bit integers, as many as the instruction set's float32 register has elements.
@@ -68,6 +68,8 @@ pub trait Isa {
     type Single: Vector<Element = f32>;
     /// a * b + c in scalar float64, fused where the machine can do so in one instruction.
     fn mul_add(a: f64, b: f64, c: f64) -> f64;
+    /// The same in float32.
+    fn mul_add_single(a: f32, b: f32, c: f32) -> f32;
 }
 
 /// Plain Rust: four lanes, no fused multiply-add.
@@ -109,6 +111,11 @@ macro_rules! portable {
                 v[0]
             }
             #[inline(always)]
+            unsafe fn sums(v: [Self; 4]) -> [f64; 4] {
+                // SAFETY: see the module.
+                unsafe { [v[0].sum().into(), v[1].sum().into(), v[2].sum().into(), v[3].sum().into()] }
+            }
+            #[inline(always)]
             unsafe fn store(self, p: *mut $t) {
                 // SAFETY: see the module.
                 unsafe { p.cast::<Self>().write_unaligned(self) }
@@ -119,11 +126,6 @@ macro_rules! portable {
                     // SAFETY: see the module.
                     unsafe { *p.add(i) += f64::from(self[i]) };
                 }
-            }
-            #[inline(always)]
-            #[allow(clippy::cast_possible_truncation)]
-            fn narrow(v: f64) -> $t {
-                v as $t
             }
         }
     };
@@ -185,6 +187,10 @@ impl Isa for Portable {
     fn mul_add(a: f64, b: f64, c: f64) -> f64 {
         a * b + c
     }
+    #[inline(always)]
+    fn mul_add_single(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
 }
 
 /// AVX2 and FMA.
@@ -200,7 +206,7 @@ mod x86 {
     use super::*;
 
     macro_rules! register {
-        ($registers:literal x $v:ty, $t:ty, $lanes:literal, $set1:ident, $load:ident, $store:ident, $sub:ident, $fma:ident, $sum:expr, $add:expr) => {
+        ($registers:literal x $v:ty, $t:ty, $lanes:literal, $set1:ident, $load:ident, $store:ident, $sub:ident, $fma:ident, $sum:expr, $sums:expr, $add:expr) => {
             impl Vector for $v {
                 type Element = $t;
                 const LANES: usize = $lanes;
@@ -231,6 +237,11 @@ mod x86 {
                     unsafe { $sum(self) }
                 }
                 #[inline(always)]
+                unsafe fn sums(v: [Self; 4]) -> [f64; 4] {
+                    // SAFETY: see the module; the two types are four numbers.
+                    unsafe { std::mem::transmute::<__m256d, [f64; 4]>($sums(v)) }
+                }
+                #[inline(always)]
                 unsafe fn store(self, p: *mut $t) {
                     // SAFETY: see the module.
                     unsafe { $store(p, self) }
@@ -239,11 +250,6 @@ mod x86 {
                 unsafe fn add_to(self, p: *mut f64) {
                     // SAFETY: see the module.
                     unsafe { $add(self, p) }
-                }
-                #[inline(always)]
-                #[allow(clippy::cast_possible_truncation)]
-                fn narrow(v: f64) -> $t {
-                    v as $t
                 }
             }
         };
@@ -266,6 +272,35 @@ mod x86 {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)))
         }
     }
+    // The halves of two registers, added: a step of four sums costs little more than a step of one.
+    #[inline(always)]
+    unsafe fn halves_pd256(a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: see the module.
+        unsafe { _mm256_add_pd(_mm256_permute2f128_pd(a, b, 0x20), _mm256_permute2f128_pd(a, b, 0x31)) }
+    }
+    #[inline(always)]
+    unsafe fn sums_pd256(v: [__m256d; 4]) -> __m256d {
+        // SAFETY: see the module.
+        unsafe {
+            let (a, b) = (halves_pd256(v[0], v[2]), halves_pd256(v[1], v[3]));
+            _mm256_add_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b))
+        }
+    }
+    #[inline(always)]
+    unsafe fn halves_ps256(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the module.
+        unsafe { _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31)) }
+    }
+    #[inline(always)]
+    unsafe fn sums_ps256(v: [__m256; 4]) -> __m256d {
+        // SAFETY: see the module.
+        unsafe {
+            let (a, b) = (halves_ps256(v[0], v[2]), halves_ps256(v[1], v[3]));
+            let two = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+            let (low, high) = (_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1));
+            _mm256_cvtps_pd(_mm_add_ps(_mm_shuffle_ps(low, high, 0x88), _mm_shuffle_ps(low, high, 0xdd)))
+        }
+    }
     #[inline(always)]
     unsafe fn add_pd256(v: __m256d, p: *mut f64) {
         // SAFETY: see the module.
@@ -279,8 +314,8 @@ mod x86 {
             add_pd256(_mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)), p.add(4));
         }
     }
-    register!(16 x __m256d, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_sub_pd, _mm256_fmadd_pd, sum_pd256, add_pd256);
-    register!(16 x __m256, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm256_fmadd_ps, sum_ps256, add_ps256);
+    register!(16 x __m256d, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_sub_pd, _mm256_fmadd_pd, sum_pd256, sums_pd256, add_pd256);
+    register!(16 x __m256, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm256_fmadd_ps, sum_ps256, sums_ps256, add_ps256);
 
     impl Integers<__m256> for __m256i {
         #[inline(always)]
@@ -363,17 +398,49 @@ mod x86 {
         fn mul_add(a: f64, b: f64, c: f64) -> f64 {
             a.mul_add(b, c)
         }
+        #[inline(always)]
+        fn mul_add_single(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
     }
 
     #[inline(always)]
+    unsafe fn half_pd512(v: __m512d) -> __m256d {
+        // SAFETY: see the module.
+        unsafe { _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1)) }
+    }
+    #[inline(always)]
     unsafe fn sum_pd512(v: __m512d) -> f64 {
         // SAFETY: see the module.
-        unsafe { sum_pd256(_mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1))) }
+        unsafe { sum_pd256(half_pd512(v)) }
     }
     #[inline(always)]
     unsafe fn sum_ps512(v: __m512) -> f32 {
         // SAFETY: see the module.
         unsafe { sum_ps256(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1))) }
+    }
+    #[inline(always)]
+    unsafe fn sums_pd512(v: [__m512d; 4]) -> __m256d {
+        // SAFETY: see the module.
+        unsafe { sums_pd256([half_pd512(v[0]), half_pd512(v[1]), half_pd512(v[2]), half_pd512(v[3])]) }
+    }
+    #[inline(always)]
+    unsafe fn halves_ps512(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see the module.
+        unsafe { _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee)) }
+    }
+    #[inline(always)]
+    unsafe fn sums_ps512(v: [__m512; 4]) -> __m256d {
+        // SAFETY: see the module.
+        unsafe {
+            let (a, b) = (halves_ps512(v[0], v[1]), halves_ps512(v[2], v[3]));
+            // Four numbers of each register.
+            let four = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+            let two = _mm512_add_ps(four, _mm512_shuffle_ps(four, four, 0x4e));
+            let one = _mm512_add_ps(two, _mm512_shuffle_ps(two, two, 0xb1));
+            let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+            _mm256_cvtps_pd(_mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one)))
+        }
     }
     #[inline(always)]
     unsafe fn add_pd512(v: __m512d, p: *mut f64) {
@@ -388,8 +455,8 @@ mod x86 {
             add_pd512(_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)), p.add(8));
         }
     }
-    register!(32 x __m512d, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_sub_pd, _mm512_fmadd_pd, sum_pd512, add_pd512);
-    register!(32 x __m512, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_sub_ps, _mm512_fmadd_ps, sum_ps512, add_ps512);
+    register!(32 x __m512d, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_sub_pd, _mm512_fmadd_pd, sum_pd512, sums_pd512, add_pd512);
+    register!(32 x __m512, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_sub_ps, _mm512_fmadd_ps, sum_ps512, sums_ps512, add_ps512);
 
     impl Integers<__m512> for __m512i {
         #[inline(always)]
@@ -435,6 +502,10 @@ mod x86 {
         type Single = __m512;
         #[inline(always)]
         fn mul_add(a: f64, b: f64, c: f64) -> f64 {
+            a.mul_add(b, c)
+        }
+        #[inline(always)]
+        fn mul_add_single(a: f32, b: f32, c: f32) -> f32 {
             a.mul_add(b, c)
         }
     }

@@ -34,6 +34,10 @@ pub struct Rows {
     dim: usize,
     decoding: Decoding,
     mean: Vec<f64>,
+    /// (mean - shift) / scale; a number of float32 unless the rows are float64.
+    raw_mean: Vec<f64>,
+    /// The same in float32.
+    raw_mean_single: Vec<f32>,
     /// |y_n - mean|².
     squared_norms: Vec<f64>,
     radius: f64,
@@ -104,6 +108,8 @@ impl Rows {
             dim,
             decoding,
             mean: Vec::new(),
+            raw_mean: Vec::new(),
+            raw_mean_single: Vec::new(),
             squared_norms: Vec::new(),
             radius: 0.0,
             spread: 0.0,
@@ -131,7 +137,21 @@ impl Rows {
             self.min = row.iter().copied().fold(self.min, f64::min);
             self.max = row.iter().copied().fold(self.max, f64::max);
         }
-        mean.iter_mut().for_each(|m| *m /= self.len as f64);
+        let Decoding { scale, shift } = self.decoding;
+        let mut raw_mean = try_vec(self.dim, 0.0, "data set mean")?;
+        let mut raw_mean_single = try_vec(self.dim, 0.0, "data set mean")?;
+        let narrow = self.dtype() != Dtype::F64;
+        for ((mean, raw), single) in mean.iter_mut().zip(&mut raw_mean).zip(&mut raw_mean_single) {
+            *raw = (*mean / self.len as f64 - shift) / scale;
+            #[allow(clippy::cast_possible_truncation)]
+            let rounded = *raw as f32;
+            *single = rounded.clamp(f32::MIN, f32::MAX);
+            // What rows are centred about may be rounded, if it is the same number everywhere.
+            if narrow {
+                *raw = f64::from(*single);
+            }
+            *mean = scale * *raw + shift;
+        }
         let mut squared_norms = try_vec(self.len, 0.0, "data set norms")?;
         for (n, norm) in squared_norms.iter_mut().enumerate() {
             self.decode(n, &mut row);
@@ -141,6 +161,8 @@ impl Rows {
         self.radius = squared_norms.iter().copied().fold(0.0, f64::max).sqrt();
         self.squared_norms = squared_norms;
         self.mean = mean;
+        self.raw_mean = raw_mean;
+        self.raw_mean_single = raw_mean_single;
         Ok(())
     }
 
@@ -164,7 +186,12 @@ impl Rows {
         self.values.dtype()
     }
 
-    /// The mean row.
+    /// How raw numbers become values.
+    pub fn decoding(&self) -> Decoding {
+        self.decoding
+    }
+
+    /// The mean row, as near as the raw numbers' precision (float32 at least) lets it be: what rows are centred about.
     pub fn mean(&self) -> &[f64] {
         &self.mean
     }
@@ -213,10 +240,65 @@ impl Rows {
             Values::U8(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
             Values::F32(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
             Values::F64(v) => each(&v[range], out, |r| scale * r + shift),
-            Values::F16(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
-            Values::Bf16(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
+            Values::F16(v) => each(&v[range], out, |r| scale * f64::from(widen(r)) + shift),
+            Values::Bf16(v) => each(&v[range], out, |r| scale * f64::from(widen_bf16(r)) + shift),
         }
     }
+
+    /// Row `n` as it lies in memory.
+    #[inline(always)]
+    pub fn bytes(&self, n: usize) -> &[u8] {
+        #[inline(always)]
+        fn bytes_of<T>(raw: &[T]) -> &[u8] {
+            // SAFETY: numbers have no padding, and a byte may be read at any address of them.
+            unsafe { std::slice::from_raw_parts(raw.as_ptr().cast(), size_of_val(raw)) }
+        }
+        let range = n * self.dim..(n + 1) * self.dim;
+        match &self.values {
+            Values::U8(v) => &v[range],
+            Values::F32(v) => bytes_of(&v[range]),
+            Values::F64(v) => bytes_of(&v[range]),
+            Values::F16(v) => bytes_of(&v[range]),
+            Values::Bf16(v) => bytes_of(&v[range]),
+        }
+    }
+
+    /// Writes (y - mean) / scale of row `n` to `out[..dim]`, rounded once: raw numbers less their mean, which costs least.
+    #[inline(always)]
+    pub fn decode_centred(&self, n: usize, out: &mut [f32]) {
+        let range = n * self.dim..(n + 1) * self.dim;
+        #[inline(always)]
+        fn each<T: Copy, M: Copy>(raw: &[T], mean: &[M], out: &mut [f32], f: impl Fn(T, M) -> f32) {
+            out.iter_mut().zip(raw.iter().zip(mean)).for_each(|(o, (&r, &m))| *o = f(r, m));
+        }
+        let mean = &self.raw_mean_single;
+        match &self.values {
+            Values::U8(v) => each(&v[range], mean, out, |r, m| f32::from(r) - m),
+            Values::F32(v) => each(&v[range], mean, out, |r, m| r - m),
+            #[allow(clippy::cast_possible_truncation)]
+            Values::F64(v) => each(&v[range], &self.raw_mean, out, |r, m| (r - m) as f32),
+            Values::F16(v) => each(&v[range], mean, out, |r, m| widen(r) - m),
+            Values::Bf16(v) => each(&v[range], mean, out, |r, m| widen_bf16(r) - m),
+        }
+    }
+}
+
+/// The value of a finite binary16, by operations that vectorise.
+#[inline(always)]
+fn widen(v: f16) -> f32 {
+    const EXPONENT_BIASES: u32 = 127 - 15;
+    const LEAST: f32 = 1.0 / (1 << 24) as f32;
+    let magnitude = u32::from(v.to_bits() & 0x7fff);
+    let subnormal = magnitude as f32 * LEAST;
+    let normal = f32::from_bits((magnitude << 13) + (EXPONENT_BIASES << 23));
+    let value = if magnitude < 1 << 10 { subnormal } else { normal };
+    f32::from_bits(value.to_bits() | u32::from(v.to_bits() & 0x8000) << 16)
+}
+
+/// The value of a bfloat16.
+#[inline(always)]
+fn widen_bf16(v: bf16) -> f32 {
+    f32::from_bits(u32::from(v.to_bits()) << 16)
 }
 
 fn values_view(values: &Values, rows: usize, cols: usize) -> View<'_> {
@@ -362,4 +444,22 @@ fn label_values(view: &View<'_>) -> Result<Vec<i64>> {
         })
     };
     try_collect(view.rows(), (0..view.rows()).map(label), "labels")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widening_is_exact_for_every_finite_number() {
+        for bits in 0..=u16::MAX {
+            let (v, b) = (f16::from_bits(bits), bf16::from_bits(bits));
+            if v.is_finite() {
+                assert_eq!(widen(v).to_bits(), v.to_f32().to_bits(), "{v}");
+            }
+            if b.is_finite() {
+                assert_eq!(widen_bf16(b).to_bits(), b.to_f32().to_bits(), "{b}");
+            }
+        }
+    }
 }

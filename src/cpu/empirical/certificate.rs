@@ -12,8 +12,8 @@
 //! which by Cauchy and Schwarz is at most √(Σ w e²) √V for errors of any correlation. The terms of e_n:
 //!
 //! - A sum of squared differences is off by at most ρ of itself, ρ = roundings deep × u. h, the difference from the best and
-//!   the product take a few roundings more, the exponential [`EXP`], and one more each time the best row changed. Together
-//!   e_n ≤ a + b A_n; and A_n ≤ [`NO_WEIGHT`], so Σ w A² ≤ `NO_WEIGHT` Σ w A. *Rigorous.*
+//!   the product take a few roundings more, the exponential [`EXP`] (4e-7 + 2e-7 A_n in float32), and one more each time
+//!   the best row changed. Together e_n ≤ a + b A_n; and A_n ≤ [`NO_WEIGHT`], so Σ w A² ≤ `NO_WEIGHT` Σ w A. *Rigorous.*
 //! - An error Δ of x adds 2 h (y_n - ȳ')·Δ to ℓ_n, and so at most 2 h V |Δ| to ȳ'. *Rigorous.*
 //! - A product x̃·ỹ_n is off by u √(d/3)/lanes |x̃| |ỹ_n| in standard deviation if the roundings of its partial sums, each
 //!   at most u times as large as |x̃| |ỹ_n| / lanes allows, are independent ([`super::route`] has the derivation; blocks
@@ -193,8 +193,10 @@ impl Certificate<'_> {
         let Self { h, run, .. } = self;
         let (product, squares) = self.of_products();
         let relative = self.of_squares();
-        let a = relative * h * run.best + h * squares + EXP * (1 + self.arithmetic.changes) as f64;
-        let b = relative + 8.0 * U64;
+        // A float32 weight: the series, and the rounding of its argument.
+        let single = if self.route.single_weights { 8.0 * U32 } else { 0.0 };
+        let a = relative * h * run.best + h * squares + EXP * (1 + self.arithmetic.changes) as f64 + single;
+        let b = relative + 8.0 * U64 + 0.5 * single;
         let radius = self.rows.radius();
         let most = a + b * LARGEST + h * (product * radius + 4.0 * self.x_error * radius);
         (a, b, h * product, most)

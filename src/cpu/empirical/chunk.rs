@@ -1,9 +1,9 @@
 //! One group of queries against one chunk of the data: the kernel.
 
 use super::route::{Distances, Mean, Route};
-use super::sums::{Running, Sums, exp_neg};
+use super::sums::{Running, Sums, exp_neg, exp_neg_single};
 use crate::cpu::Kernel;
-use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, pair_sums, row_index};
+use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, pair_sums, prefetch, row_index};
 use crate::cpu::vector::{Isa, Vector};
 use crate::engine::Query;
 use crate::error::Result;
@@ -16,7 +16,7 @@ pub struct Packed {
     pub x: Buffer<f64>,
     /// x less the mean of the data.
     pub centred: Buffer<f64>,
-    /// The same in float32.
+    /// The same times the data's scale, in float32: the products with raw numbers are then those with the rows.
     pub centred_single: Buffer<f32>,
     /// |x - mean|².
     pub squared_norms: Vec<f64>,
@@ -29,11 +29,13 @@ pub struct Scratch {
     /// The decoded tile if a route reads it, else one decoded row.
     tile: Buffer<f64>,
     centred: Buffer<f64>,
+    /// Raw numbers less their mean.
     centred_single: Buffer<f32>,
     d2: Buffer<f64>,
     weights: Buffer<f64>,
-    active: Vec<Active<f64>>,
-    active_single: Vec<Active<f32>>,
+    weights_single: Buffer<f32>,
+    /// Rows of the tile that have weight, for each [`Set`].
+    active: Buffer<u32>,
 }
 
 impl Scratch {
@@ -47,8 +49,8 @@ impl Scratch {
             centred_single: Buffer::zeros(when(needs_single), "centred tile")?,
             d2: Buffer::zeros(queries * plan.tile, "distances of a tile")?,
             weights: Buffer::zeros(queries * plan.tile, "weights of a tile")?,
-            active: Vec::with_capacity(plan.tile),
-            active_single: Vec::with_capacity(plan.tile),
+            weights_single: Buffer::zeros(queries * plan.tile, "weights of a tile")?,
+            active: Buffer::zeros(queries.div_ceil(QUERIES) * plan.tile, "rows of a tile")?,
         })
     }
 }
@@ -144,14 +146,21 @@ impl<'a> ChunkTask<'a> {
         let Query { rows, subset, .. } = *self.query;
         let stride = self.plan.stride;
         let whole = tile.len() > stride;
+        let last = self.positions.end - 1;
         for (i, position) in positions.enumerate() {
-            let row = &mut tile[if whole { i * stride } else { 0 }..][..stride];
-            rows.decode(row_index(subset, position), &mut row[..rows.dim()]);
-            if !centred.is_empty() {
-                centre::<S::Double>(row, rows.mean(), &mut centred[i * stride..(i + 1) * stride]);
+            prefetch(rows.bytes(row_index(subset, (position + AHEAD).min(last))));
+            let index = row_index(subset, position);
+            let own = i * stride..i * stride + rows.dim();
+            if whole || !centred.is_empty() {
+                let row = &mut tile[if whole { i * stride } else { 0 }..][..rows.dim()];
+                rows.decode(index, row);
+                if !centred.is_empty() {
+                    let centred = &mut centred[own.clone()];
+                    centred.iter_mut().zip(row.iter().zip(rows.mean())).for_each(|(o, (y, m))| *o = y - m);
+                }
             }
             if !centred_single.is_empty() {
-                centre::<S::Single>(row, rows.mean(), &mut centred_single[i * stride..(i + 1) * stride]);
+                rows.decode_centred(index, &mut centred_single[own]);
             }
         }
     }
@@ -210,7 +219,11 @@ impl<'a> ChunkTask<'a> {
         let (x, best) = (self.x(b), self.running[b].best);
         let Scratch { tile, d2, .. } = &mut *self.scratch;
         let d2 = &mut d2[b * self.plan.tile..b * self.plan.tile + count];
-        let limit = best.min(lowest(d2) + route.doubt) + route.remeasure;
+        let (lowest, _) = extremes(d2);
+        let limit = best.min(lowest + route.doubt) + route.remeasure;
+        if lowest > limit {
+            return;
+        }
         let stride = self.plan.stride;
         let whole = tile.len() > stride;
         for (n, d2) in d2.iter_mut().enumerate() {
@@ -235,10 +248,9 @@ impl<'a> ChunkTask<'a> {
         let Plan { stride, tile, .. } = *self.plan;
         let (h, route) = (self.h[b], self.routes[b]);
         let own = b * tile..b * tile + positions.len().next_multiple_of(LANES);
+        let (lowest, highest) = extremes(&self.scratch.d2[own.clone()][..positions.len()]);
         // Beyond the tile's rows: farther than any, and weightless below.
         self.scratch.d2[own.clone()][positions.len()..].fill(f64::MAX);
-
-        let lowest = lowest(&self.scratch.d2[own.clone()]);
         let mut run = self.running[b];
         let mut new_best = None;
         if lowest < run.best {
@@ -263,52 +275,41 @@ impl<'a> ChunkTask<'a> {
             new_best = Some(at);
         }
 
-        let Scratch { d2, weights, .. } = &mut *self.scratch;
-        let (d2, weights) = (&d2[own.clone()], &mut weights[own]);
-        let best = run.best;
-        // A loop of nothing but exponentials is one that vectorises.
-        weights.iter_mut().zip(d2).for_each(|(w, d2)| *w = exp_neg::<S>(h * (d2 - best)));
-        weights[positions.len()..].fill(0.0);
-        if let Some(at) = new_best {
-            weights[at] = 0.0;
-        }
-        let (mut rest, mut excess, mut included) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-        for (d2, w) in d2.chunks_exact(LANES).zip(weights.chunks_exact_mut(LANES)) {
-            for l in 0..LANES {
-                let above = d2[l] - best;
-                rest[l] += w[l];
-                excess[l] = S::mul_add(w[l], above, excess[l]);
-                w[l] = if h * above <= self.cut { w[l] } else { 0.0 };
-                included[l] += w[l];
+        let Scratch { d2, weights, weights_single, .. } = &mut *self.scratch;
+        let (d2, best) = (&d2[own.clone()], run.best);
+        let (weights, weights_single) = (&mut weights[own.clone()], &mut weights_single[own]);
+        let farthest = h * (highest - best);
+        let cut = if farthest > self.cut { Some((h, best, self.cut)) } else { None };
+        // Plain loops with one thing to do each are ones that vectorise.
+        let [rest, excess, included] = if route.single_weights && farthest <= SINGLE_REACH {
+            #[allow(clippy::cast_possible_truncation)]
+            weights_single.iter_mut().zip(d2).for_each(|(w, d2)| *w = exp_neg_single::<S>((h * (d2 - best)) as f32));
+            sums_and_cut::<S, f32>(weights_single, d2, best, cut, positions.len(), new_best)
+        } else {
+            weights.iter_mut().zip(d2).for_each(|(w, d2)| *w = exp_neg::<S>(h * (d2 - best)));
+            let sums = sums_and_cut::<S, f64>(weights, d2, best, cut, positions.len(), new_best);
+            if route.single_weights {
+                #[allow(clippy::cast_possible_truncation)]
+                let narrow = |w: f64| if w > LEAST_WEIGHT { w as f32 } else { 0.0 };
+                weights_single.iter_mut().zip(&*weights).for_each(|(single, w)| *single = narrow(*w));
             }
-        }
-        run.rest += rest.iter().sum::<f64>();
-        run.excess += excess.iter().sum::<f64>();
-        run.included += included.iter().sum::<f64>();
-        if let Some(at) = new_best {
-            weights[at] = 1.0;
-        }
+            sums
+        };
+        run.rest += rest;
+        run.excess += excess;
+        run.included += included;
         self.running[b] = run;
     }
 
     /// Adds Σ w (y - mean of the data) for the queries that want it so.
     #[inline(always)]
     unsafe fn add_centred<S: Isa>(&mut self, count: usize) {
-        let Scratch { centred, centred_single, weights, active, active_single, .. } = &mut *self.scratch;
-        let (plan, routes) = (self.plan, self.routes);
+        let Scratch { centred, centred_single, weights, weights_single, active, .. } = &mut *self.scratch;
+        let (plan, routes, sums) = (self.plan, self.routes, &mut *self.vectors);
         // SAFETY: the instruction set is the caller's promise.
         unsafe {
-            add_means::<S::Single>(
-                Mean::Single,
-                routes,
-                plan,
-                centred_single,
-                count,
-                weights,
-                active_single,
-                self.vectors,
-            );
-            add_means::<S::Double>(Mean::Double, routes, plan, centred, count, weights, active, self.vectors);
+            add_means::<S::Single>(Mean::Single, routes, plan, centred_single, count, weights_single, active, sums);
+            add_means::<S::Double>(Mean::Double, routes, plan, centred, count, weights, active, sums);
         }
     }
 
@@ -348,32 +349,81 @@ impl<'a> ChunkTask<'a> {
     }
 }
 
-/// Queries whose weighted means are formed together.
-const QUERIES: usize = 8;
 /// Below this a weight is lost in any sum with the best row's 1, and its float32 products would be subnormal.
 const LEAST_WEIGHT: f64 = 1e-30;
-
-/// A row of the tile and its weight for each of these queries.
-type Active<E> = (u32, [E; QUERIES]);
-
-/// The smallest number of a slice whose length is a multiple of 8, or of any other.
+/// h (d² - best) up to which weights are computed in float32: they are good to 1.2e-6 then.
+const SINGLE_REACH: f64 = 32.0;
+/// Rows that are asked for from memory before they are decoded.
+const AHEAD: usize = 8;
+/// Queries whose weighted means are formed together.
+const QUERIES: usize = 8;
+/// The smallest and the largest number.
 #[inline(always)]
-fn lowest(d2: &[f64]) -> f64 {
+fn extremes(d2: &[f64]) -> (f64, f64) {
     const LANES: usize = 8;
-    let mut lanes = [f64::MAX; LANES];
+    let (mut low, mut high) = ([f64::MAX; LANES], [0.0; LANES]);
     let (eights, rest) = d2.as_chunks::<LANES>();
     for eight in eights {
         for l in 0..LANES {
-            lanes[l] = if eight[l] < lanes[l] { eight[l] } else { lanes[l] };
+            low[l] = if eight[l] < low[l] { eight[l] } else { low[l] };
+            high[l] = if eight[l] > high[l] { eight[l] } else { high[l] };
         }
     }
-    lanes.iter().chain(rest).fold(f64::MAX, |a, &v| a.min(v))
+    let low = low.iter().chain(rest).fold(f64::MAX, |a, &v| a.min(v));
+    (low, high.iter().chain(rest).fold(0.0, |a: f64, &v| a.max(v)))
 }
 
-/// to = row - mean.
+/// Σ w and Σ w (d² - best), and Σ w of those that are not beyond `cut` (h, best and the cut, if one is); the others become 0. The best row, if it is in this
+/// tile, has no part in the sums and weight 1.
 #[inline(always)]
-fn centre<V: Vector>(row: &[f64], mean: &[f64], to: &mut [V::Element]) {
-    to.iter_mut().zip(row.iter().zip(mean)).for_each(|(o, (y, m))| *o = V::narrow(y - m));
+fn sums_and_cut<S: Isa, E: Copy + Into<f64> + From<f32>>(
+    weights: &mut [E],
+    d2: &[f64],
+    best: f64,
+    cut: Option<(f64, f64, f64)>,
+    count: usize,
+    new_best: Option<usize>,
+) -> [f64; 3] {
+    const LANES: usize = 8;
+    weights[count..].fill(E::from(0.0));
+    if let Some(at) = new_best {
+        weights[at] = E::from(0.0);
+    }
+    let (mut rest, mut excess) = ([0.0; LANES], [0.0; LANES]);
+    for (w, d2) in weights.as_chunks::<LANES>().0.iter().zip(d2.as_chunks::<LANES>().0) {
+        for l in 0..LANES {
+            let w: f64 = w[l].into();
+            rest[l] += w;
+            excess[l] = S::mul_add(w, d2[l] - best, excess[l]);
+        }
+    }
+    let [rest, excess]: [f64; 2] = [rest, excess].map(|lanes| lanes.iter().sum());
+    let mut included = rest;
+    if let Some((h, best, cut)) = cut {
+        weights.iter_mut().zip(d2).for_each(|(w, d2)| *w = if h * (d2 - best) <= cut { *w } else { E::from(0.0) });
+        let mut lanes = [0.0; LANES];
+        for w in weights.as_chunks::<LANES>().0 {
+            for l in 0..LANES {
+                let w: f64 = w[l].into();
+                lanes[l] += w;
+            }
+        }
+        included = lanes.iter().sum();
+    }
+    if let Some(at) = new_best {
+        weights[at] = E::from(1.0);
+    }
+    [rest, excess, included]
+}
+
+/// Queries whose weighted means are formed together, and the rows of the tile that have weight for one of them.
+#[derive(Clone, Copy, Default)]
+struct Set {
+    /// A set that is not full repeats its last query.
+    members: [usize; QUERIES],
+    filled: usize,
+    /// How many rows.
+    active: usize,
 }
 
 /// Adds Σ_n w_n y_n to the sums of the queries whose mean is formed by `mean`, eight queries at a time. A row whose weight
@@ -386,92 +436,104 @@ unsafe fn add_means<V: Vector>(
     plan: &Plan,
     y: &[V::Element],
     count: usize,
-    weights: &[f64],
-    active: &mut Vec<Active<V::Element>>,
+    weights: &[V::Element],
+    active: &mut [u32],
     vectors: &mut [f64],
 ) {
     let width = vectors.len() / routes.len();
-    let mut members = [0; QUERIES];
-    let mut filled = 0;
+    let mut sets = [Set::default(); Plan::GROUP / QUERIES];
+    let mut filled_sets = 0;
+    let mut set = Set::default();
     for (b, route) in routes.iter().enumerate() {
         if route.mean == mean {
-            members[filled] = b;
-            filled += 1;
+            set.members[set.filled] = b;
+            set.filled += 1;
         }
-        if filled < QUERIES && (filled == 0 || b + 1 < routes.len()) {
-            continue;
-        }
-        active.clear();
-        for n in 0..count {
-            let mut w = [V::Element::default(); QUERIES];
-            let mut any = false;
-            for r in 0..filled {
-                let weight = weights[members[r] * plan.tile + n];
-                if weight > LEAST_WEIGHT {
-                    w[r] = V::narrow(weight);
-                    any = true;
+        if set.filled == QUERIES || set.filled > 0 && b + 1 == routes.len() {
+            let last = set.members[set.filled - 1];
+            set.members[set.filled..].fill(last);
+            let mut any = [V::Element::default(); Plan::MOST_TILE];
+            for &b in &set.members[..set.filled] {
+                for (any, &w) in any.iter_mut().zip(&weights[b * plan.tile..][..count]) {
+                    *any = if w > *any { w } else { *any };
                 }
             }
-            if any {
-                active.push((n as u32, w));
+            let active = &mut active[filled_sets * plan.tile..][..count];
+            for (n, any) in (0..).zip(&any[..count]) {
+                active[set.active] = n;
+                set.active += usize::from(*any > V::Element::default());
             }
+            sets[filled_sets] = set;
+            filled_sets += 1;
+            set = Set::default();
         }
-        if !active.is_empty() {
-            // A group that is not full repeats its last query; only the first `filled` sums are written.
-            let at: [usize; QUERIES] = std::array::from_fn(|r| members[r.min(filled - 1)] * width);
-            let mut k = 0;
-            while k < plan.stride {
-                // SAFETY: `active` holds rows of the tile and k stays within a row; the sums of different queries are
-                // apart; the instruction set is the caller's promise.
-                unsafe {
-                    let y = y.as_ptr().add(k);
-                    let sums = at.map(|at| vectors.as_mut_ptr().add(at + k));
-                    if k + 3 * V::LANES > plan.stride {
-                        weighted_columns::<V, QUERIES, 1>(y, plan.stride, active, 0, filled, &sums);
-                        k += V::LANES;
-                        continue;
+    }
+    let sets = &sets[..filled_sets];
+    let one = sets.len() == 1 && sets[0].filled == 1;
+    let mut k = 0;
+    // Some columns for all queries, so that they stay in the first-level cache.
+    while k < plan.stride {
+        let columns = match (plan.stride - k) / V::LANES {
+            8.. if one => 8,
+            3.. => 3,
+            _ => 1,
+        };
+        for (set, active) in sets.iter().zip(active.chunks_exact(plan.tile)) {
+            let active = &active[..set.active];
+            if active.is_empty() {
+                continue;
+            }
+            // SAFETY: `active` holds rows of the tile and the columns stay within a row; the sums of different queries are
+            // apart; the instruction set is the caller's promise.
+            unsafe {
+                let y = y.as_ptr().add(k);
+                let w = set.members.map(|b| weights.as_ptr().add(b * plan.tile));
+                let sums = set.members.map(|b| vectors.as_mut_ptr().add(b * width + k));
+                // As many sums as registers leave room for.
+                if columns == 1 {
+                    weighted_columns::<V, QUERIES, 1>(y, plan.stride, active, &w, &sums, set.filled);
+                } else if columns == 8 {
+                    weighted_columns::<V, 1, 8>(y, plan.stride, active, &w, &sums, 1);
+                } else if V::REGISTERS >= 32 && set.filled > 4 {
+                    weighted_columns::<V, QUERIES, 3>(y, plan.stride, active, &w, &sums, set.filled);
+                } else {
+                    weighted_columns::<V, 4, 3>(y, plan.stride, active, &w, &sums, set.filled.min(4));
+                    if set.filled > 4 {
+                        weighted_columns::<V, 4, 3>(y, plan.stride, active, &w[4..], &sums[4..], set.filled - 4);
                     }
-                    // As many sums as registers leave room for.
-                    if V::REGISTERS >= 32 && filled > 4 {
-                        weighted_columns::<V, QUERIES, 3>(y, plan.stride, active, 0, filled, &sums);
-                    } else {
-                        weighted_columns::<V, 4, 3>(y, plan.stride, active, 0, filled, &sums);
-                        if filled > 4 {
-                            weighted_columns::<V, 4, 3>(y, plan.stride, active, 4, filled, &sums);
-                        }
-                    }
-                    k += 3 * V::LANES;
                 }
             }
         }
-        filled = 0;
+        k += columns * V::LANES;
     }
 }
 
-/// `sums[r][..COLUMNS * LANES] += Σ_n w_r y_n` for r in `first..first + ROWS`, accumulated in registers over the tile.
+/// `sums[r][..COLUMNS * LANES] += Σ_n w_r[n] y_n` for the first `filled` of `ROWS` queries, accumulated in registers over the
+/// tile.
 #[inline(always)]
 unsafe fn weighted_columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(
     y: *const V::Element,
     stride: usize,
-    active: &[Active<V::Element>],
-    first: usize,
+    active: &[u32],
+    weights: &[*const V::Element],
+    sums: &[*mut f64],
     filled: usize,
-    sums: &[*mut f64; QUERIES],
 ) {
     // SAFETY: the caller's promises.
     unsafe {
+        let weights: [*const V::Element; ROWS] = std::array::from_fn(|r| weights[r]);
         let mut acc = [[V::splat(V::Element::default()); COLUMNS]; ROWS];
-        for (n, weights) in active {
-            let row = y.add(*n as usize * stride);
+        for &n in active {
+            let row = y.add(n as usize * stride);
             let columns: [V; COLUMNS] = std::array::from_fn(|c| V::load(row.add(c * V::LANES)));
             for r in 0..ROWS {
-                let w = V::splat(weights[first + r]);
+                let w = V::splat(*weights[r].add(n as usize));
                 for c in 0..COLUMNS {
                     acc[r][c] = w.mul_add(columns[c], acc[r][c]);
                 }
             }
         }
-        for (acc, sum) in acc.iter().zip(&sums[first..filled]) {
+        for (acc, sum) in acc.iter().zip(sums).take(filled) {
             for (c, acc) in acc.iter().enumerate() {
                 acc.add_to(sum.add(c * V::LANES));
             }

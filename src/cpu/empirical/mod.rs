@@ -102,7 +102,7 @@ fn pack_queries(
     plan: &Plan,
 ) -> Result<Packed> {
     let x = pack(query.x, ids, plan.stride)?;
-    let mean = query.rows.mean();
+    let (mean, scale) = (query.rows.mean(), query.rows.decoding().scale);
     let double = routes.iter().any(needs_double);
     let single = routes.iter().any(needs_single);
     let mut centred = Buffer::<f64>::zeros(if double { x.len() } else { 0 }, "packed queries")?;
@@ -113,7 +113,7 @@ fn pack_queries(
     }
     for (to, x) in centred_single.chunks_exact_mut(plan.stride).zip(rows) {
         #[allow(clippy::cast_possible_truncation)]
-        to.iter_mut().zip(x.iter().zip(mean)).for_each(|(o, (x, m))| *o = (x - m) as f32);
+        to.iter_mut().zip(x.iter().zip(mean)).for_each(|(o, (x, m))| *o = (scale * (x - m)) as f32);
     }
     Ok(Packed {
         x,
@@ -141,7 +141,13 @@ fn pass(
     let d = query.rows.dim();
     let plan = Plan::new(query.subset.map_or(query.rows.len(), <[u32]>::len), d);
     let chunks = plan.chunks();
-    let parts = if routes.iter().all(|r| r.mean == Mean::None) { 0 } else { 2 + usize::from(query.tangent.is_some()) };
+    let parts = if routes.iter().all(|r| r.mean == Mean::None) {
+        0
+    } else if routes.iter().all(|r| r.mean != Mean::Local) {
+        1
+    } else {
+        2 + usize::from(query.tangent.is_some())
+    };
     let width = parts * plan.stride;
 
     let group = (WAVE_BYTES / (chunks * width.max(1) * size_of::<f64>())).clamp(1, Plan::GROUP);
@@ -318,12 +324,13 @@ impl Merge<'_> {
 
         let d = out.dim;
         let sums = Sums::of(total, self.stride);
-        if self.route.mean != Mean::Local {
-            sums.centre[..d].copy_from_slice(self.query.rows.mean());
-        }
-        sums.mean.iter_mut().for_each(|v| *v /= run.included);
+        let rows = self.query.rows;
+        let centre = if self.route.mean == Mean::Local { &*sums.centre } else { rows.mean() };
+        // Float32 rows are raw numbers less their mean.
+        let scale = if self.route.mean == Mean::Single { rows.decoding().scale } else { 1.0 };
+        sums.mean.iter_mut().for_each(|v| *v = scale * *v / run.included);
         // From here `sums.mean` is ȳ - c.
-        let offset = |k: usize| (sums.centre[k] - self.x[k]) + sums.mean[k];
+        let offset = |k: usize| (centre[k] - self.x[k]) + sums.mean[k];
         let length: f64 = (0..d).map(|k| offset(k) * offset(k)).sum::<f64>().sqrt();
         // SAFETY: the caller's promise.
         unsafe {
@@ -332,7 +339,7 @@ impl Merge<'_> {
             }
             if let Some(p) = &out.mean {
                 let mean = p.part(id * d..(id + 1) * d);
-                mean.iter_mut().enumerate().for_each(|(k, o)| *o = sums.centre[k] + sums.mean[k]);
+                mean.iter_mut().enumerate().for_each(|(k, o)| *o = centre[k] + sums.mean[k]);
             }
             if let Some(p) = &out.covariance_product {
                 let along = run.slope / run.included;
@@ -343,7 +350,7 @@ impl Merge<'_> {
             }
         }
         if out.covariance_trace.is_some() || out.mean_error.is_some() {
-            let at = self.position(run, &sums);
+            let at = self.position(run, centre, sums.mean);
             // Σ w |y - ȳ|² = Σ w (d² - best) - (ȳ - b)·(2 (b - x) + ȳ - b), which is exact to its own size when one row has
             // nearly all the weight.
             one(&out.covariance_trace, (run.excess / z - at.correction).max(0.0));
@@ -354,15 +361,15 @@ impl Merge<'_> {
         length < self.route.least_offset
     }
 
-    /// Where the mean lies, of which `sums.mean` is the offset from `sums.centre`.
-    fn position(&self, run: &Running, sums: &Sums<'_>) -> Position {
+    /// Where the mean centre + `mean` lies.
+    fn position(&self, run: &Running, centre: &[f64], mean: &[f64]) -> Position {
         let (rows, d) = (self.query.rows, self.query.rows.dim());
         let mut best = vec![0.0; d];
         rows.decode(run.index, &mut best);
         let mut at = Position::default();
         for (k, best) in best.iter().enumerate() {
-            let mean = sums.centre[k] + sums.mean[k];
-            let u = (sums.centre[k] - best) + sums.mean[k];
+            let u = (centre[k] - best) + mean[k];
+            let mean = centre[k] + mean[k];
             at.correction += u * (2.0 * (best - self.x[k]) + u);
             at.from_best += u * u;
             at.length += mean * mean;

@@ -11,6 +11,7 @@
 //! as it is. The rows' errors e_n are independent too, so Σ w_n e_n (y_n - ȳ) is about e times the spread of the rows,
 //! their root mean square |ỹ|, by which the practical bound also takes |ỹ|.
 
+use crate::dataset::Decoding;
 use crate::engine::{Grade, Query};
 
 /// The arithmetic of |x - y|².
@@ -29,7 +30,7 @@ pub enum Distances {
 pub enum Mean {
     /// No weighted mean is wanted.
     None,
-    /// mean of the data + Σ w ỹ, in float32 within a tile and float64 from tile to tile.
+    /// mean of the data + Σ w ỹ, in float32 within a tile and float64 from tile to tile; weights in float32.
     Single,
     /// The same in float64.
     Double,
@@ -44,6 +45,9 @@ pub struct Route {
     pub distances: Distances,
     /// The arithmetic of the weighted mean.
     pub mean: Mean,
+    /// Weights are float32 numbers, and computed as such where they are not small: e^-x is off by about 6e-8 (1 + x) then,
+    /// independently from row to row.
+    pub single_weights: bool,
     /// Two rows closer than this in squared distance may be in the wrong order.
     pub doubt: f64,
     /// Rows within this of the smallest squared distance are measured again exactly; at least `doubt`.
@@ -99,7 +103,15 @@ impl Route {
     /// The route of a query whose few near rows are found by bounds.
     pub fn near(wanted: bool) -> Self {
         let mean = if wanted { Mean::Local } else { Mean::None };
-        Self { distances: Distances::Exact, mean, doubt: 0.0, remeasure: 0.0, least_offset: 0.0, level: 3 }
+        Self {
+            distances: Distances::Exact,
+            mean,
+            single_weights: false,
+            doubt: 0.0,
+            remeasure: 0.0,
+            least_offset: 0.0,
+            level: 3,
+        }
     }
 
     /// Whether few rows may be within `cut` of the best, as far as can be known beforehand.
@@ -118,8 +130,14 @@ impl Route {
         let small = rows.dim() < SMALL_DIM || len < SMALL_LEN || query.tangent.is_some();
         let h = 0.5 * precision;
         let radius = rows.radius();
-        // Products of such numbers neither overflow nor underflow in float32.
-        let fits_single = (1e-12..1e15).contains(&radius) && distance < 1e15;
+        // Products of such numbers neither overflow nor underflow in float32, and what float64 rounds off scaled and shifted
+        // numbers is nothing to what float32 does to rows.
+        let Decoding { scale, shift } = rows.decoding();
+        let largest = rows.min().abs().max(rows.max().abs()) + shift.abs();
+        let fits_single = (1e-12..1e15).contains(&radius)
+            && distance < 1e15
+            && (1e-6..1e6).contains(&scale.abs())
+            && U64 * largest <= 0.01 * U32 * rows.spread();
         let level = match level {
             _ if query.tangent.is_some() => 3,
             _ if small || !fits_single => level.max(2),
@@ -165,6 +183,6 @@ impl Route {
             (2, Distances::Double) if wanted => least_offset.max(by_weights(U64, WEIGHTS_DOUBLE)),
             _ => least_offset,
         };
-        Self { distances, mean, doubt, remeasure, least_offset, level }
+        Self { distances, mean, single_weights: level < 2, doubt, remeasure, least_offset, level }
     }
 }
