@@ -80,7 +80,8 @@ extern "C" {
 #define MNEMO_E_NOMEM 5
 
 /**
- * A file could not be read, or does not hold what its header says; `native` is errno or 0.
+ * A file could not be read, does not hold what its header says, or was changed while a data set reads its rows from it;
+ * `native` is errno or 0.
  */
 #define MNEMO_E_IO 6
 
@@ -421,7 +422,9 @@ typedef struct mnemo_context_options {
    */
   uint32_t num_threads;
   /**
-   * Bytes that the stored rows of one data set may take; 0 (initially) means no limit.
+   * Bytes of memory that the stored rows of one data set may take, and what is kept to find those near a sample (524
+   * bytes a row, left out where it does not fit); 0 (initially) means no limit. Rows of a larger file stay there:
+   * mnemo_dataset_open.
    */
   uint64_t memory_limit;
   /**
@@ -688,6 +691,14 @@ int32_t mnemo_dataset_copy(const mnemo_context *context,
  * `path` is UTF-8. `options` may be NULL. A file that is truncated, too long or not what its header says is
  * MNEMO_E_IO; nothing is allocated before sizes are checked. Owned by the caller: mnemo_dataset_release.
  *
+ * Rows that exceed the context's memory_limit stay in the file, if it is not compressed: it is kept open, and every call
+ * reads what it needs, at most 32 KiB at a time on the stack of each thread. In memory are then 8 bytes a row and 8 a label
+ * (labels alone must fit the limit), and what calls take anyway. Results have the same bits as with the rows in memory,
+ * with one exception: scores at small sigma, whose near rows are found and summed apart where the limit leaves room for
+ * it (see memory_limit) and by a pass over all rows where it does not, may differ within their error. A file that cannot
+ * be read, is cut short, or changes in size or time of modification is MNEMO_E_IO of that call and of every later one
+ * with this data set. Its name may be removed or given to another file.
+ *
  * Threads: any. Errors: MNEMO_E_IO, MNEMO_E_DTYPE, MNEMO_E_UNSUPPORTED, MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_NOMEM.
  */
 int32_t mnemo_dataset_open(const mnemo_context *context,
@@ -706,7 +717,8 @@ int32_t mnemo_dataset_info(const mnemo_dataset *dataset, struct mnemo_dataset_in
 /**
  * Writes the values of the rows named by `index` (a vector of I64) to `out` [rows of index, d], F32 or F64.
  *
- * Threads: any. Errors: MNEMO_E_INVALID for an index outside [0, N); MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE.
+ * Threads: any. Errors: MNEMO_E_INVALID for an index outside [0, N); MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE,
+ * MNEMO_E_NOMEM, MNEMO_E_IO (rows in a file: all of them are read, into memory of their own, before one is written).
  */
 int32_t mnemo_dataset_gather(const mnemo_dataset *dataset,
                              const mnemo_tensor *index,
@@ -975,7 +987,7 @@ int32_t mnemo_score_custom(const mnemo_context *context,
  *
  * Threads: any. Errors: MNEMO_E_INVALID (NaN or Inf in x; t outside the process or where sigma = 0; a result that an
  * F32 output cannot hold), MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED,
- * MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output that this score does not have). On failure the outputs are untouched.
+ * MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output that this score does not have), MNEMO_E_IO (rows in a file). On failure the outputs are untouched.
  */
 int32_t mnemo_score_eval(const mnemo_score *score,
                          const mnemo_tensor *x,
@@ -1195,7 +1207,7 @@ void mnemo_sampler_options_init(mnemo_sampler_options *options, size_t size);
  * the options, not on the batch it is in nor on the number of threads. Memory: a few times x in float64.
  *
  * Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,
- * MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED. On failure x_inout is untouched.
+ * MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED, MNEMO_E_IO (rows in a file). On failure x_inout is untouched.
  */
 int32_t mnemo_sample(const mnemo_score *score,
                      const mnemo_sampler_options *options,
@@ -1303,7 +1315,7 @@ void mnemo_memorization_report_init(mnemo_memorization_report *report, size_t si
  * query of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.
  *
  * Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,
- * MNEMO_E_CANCELLED. On failure the outputs are untouched.
+ * MNEMO_E_CANCELLED, MNEMO_E_IO (rows in a file). On failure the outputs are untouched.
  */
 int32_t mnemo_nearest(const mnemo_dataset *dataset,
                       const mnemo_tensor *queries,

@@ -1089,7 +1089,7 @@ struct ContextOptions {
   /// 0: one per processor.
   std::uint32_t num_threads = 0;
   InstructionSet instruction_set = InstructionSet::best;
-  /// Bytes that the rows of one data set may take; 0: no limit.
+  /// Bytes of memory that the rows of one data set may take; 0: no limit. Rows of a larger plain file stay there.
   std::uint64_t memory_limit = 0;
   Device device_type = Device::cpu;
   std::int32_t device_id = 0;
@@ -1148,7 +1148,8 @@ class [[nodiscard]] Context : public detail::Handle<mnemo_context, mnemo_context
     return detail::made<Dataset>(
         call, [&](auto *out, auto *error) { return mnemo_dataset_copy(get(), r, l, &o, out, error); });
   }
-  /// A data set of a file, .npy or IDX, plain or gzip; the path is UTF-8.
+  /// A data set of a file, .npy or IDX, plain or gzip; the path is UTF-8. Rows of a plain file that exceed memory_limit stay
+  /// there and are read when they are needed: it must not change (Status::io).
   Result<Dataset> open(const std::string &path, const DatasetOptions &options = {}) const {
     detail::Call call;
     call.handle("context", get());

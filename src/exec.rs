@@ -1,5 +1,6 @@
 //! How one call runs: its seed, and how the caller watches and stops it.
 
+use crate::dataset::Rows;
 use crate::error::{Error, Result, per_row};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -26,9 +27,10 @@ impl Cancel {
 }
 
 /// One call's view of its cancel flag: once a worker has seen a request the call is stopped, even if the flag is reset
-/// before the call looks again; results cut short are never taken for whole ones.
+/// before the call looks again; results cut short are never taken for whole ones. Rows that cannot be read stop it too.
 pub struct Stop<'a> {
     cancel: Option<&'a Cancel>,
+    rows: &'a Rows,
     seen: AtomicBool,
 }
 
@@ -39,12 +41,12 @@ impl Stop<'_> {
         if stop {
             self.seen.store(true, Ordering::Relaxed);
         }
-        stop
+        stop || self.rows.failed()
     }
 
-    /// [`Error::Cancelled`] if a worker stopped.
+    /// [`Error::Cancelled`] if a worker stopped, [`Error::Io`] if it had to.
     pub fn check(&self) -> Result<()> {
-        if self.seen.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+        if self.seen.load(Ordering::Relaxed) { Err(stopped()) } else { self.rows.check() }
     }
 }
 
@@ -116,9 +118,9 @@ impl Exec<'_> {
         stopped.map_or(result, Err)
     }
 
-    /// What workers look at.
-    pub fn stop(&self) -> Stop<'_> {
-        Stop { cancel: self.cancel, seen: AtomicBool::new(false) }
+    /// What workers look at that read `rows`.
+    pub fn stop<'b>(&'b self, rows: &'b Rows) -> Stop<'b> {
+        Stop { cancel: self.cancel, rows, seen: AtomicBool::new(false) }
     }
 
     /// [`Error::Cancelled`] if a stop was asked for.

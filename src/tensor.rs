@@ -305,17 +305,27 @@ impl Matrix {
     }
 }
 
+/// Whether a number is not finite, or larger than [`LARGEST`].
+#[inline]
+pub fn is_beyond(v: f64) -> bool {
+    // NaN is in no range.
+    !(-LARGEST..=LARGEST).contains(&v)
+}
+
+/// The complaint about such a number `v`.
+pub fn beyond(name: &str, row: usize, column: usize, v: f64) -> Error {
+    Error::invalid(format!(
+        "{name}: row {row}, column {column} is {v}; every element must be finite and at most {LARGEST:e} in magnitude"
+    ))
+}
+
 /// Checks that a host view holds only finite numbers of a magnitude whose square is finite too.
 pub fn check_finite(name: &str, view: &View<'_>) -> Result<()> {
     fn scan<T: Element>(name: &str, view: &View<'_>, to_f64: impl Fn(T) -> f64) -> Result<()> {
         for i in 0..view.rows() {
             let row = view.row::<T>(i);
-            // NaN is in no range.
-            if let Some(j) = row.iter().position(|&v| !(-LARGEST..=LARGEST).contains(&to_f64(v))) {
-                let v = to_f64(row[j]);
-                return Err(Error::invalid(format!(
-                    "{name}: row {i}, column {j} is {v}; every element must be finite and at most {LARGEST:e} in magnitude"
-                )));
+            if let Some(j) = row.iter().position(|&v| is_beyond(to_f64(v))) {
+                return Err(beyond(name, i, j, to_f64(row[j])));
             }
         }
         Ok(())

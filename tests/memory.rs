@@ -171,6 +171,8 @@ const SCORE: Want = Want {
     entropy: false,
     nearest_index: false,
     nearest_distance: false,
+    denoised_error_bound: false,
+    log_density_error_bound: false,
 };
 const ALL: Want = Want {
     score: true,
@@ -180,6 +182,8 @@ const ALL: Want = Want {
     entropy: true,
     nearest_index: true,
     nearest_distance: true,
+    denoised_error_bound: true,
+    log_density_error_bound: true,
 };
 
 /// `peak` is within what was promised, which is less than a float32 for every query and row.

@@ -39,7 +39,8 @@ func NumThreads(n int) ContextOption {
 	})
 }
 
-// MemoryLimit is how many bytes the stored rows of one data set may take; 0, the initial value, means no limit.
+// MemoryLimit is how many bytes of memory the stored rows of one data set may take; 0, the initial value, means no limit.
+// Rows of a larger file that is not compressed stay there and are read when they are needed: see [Context.OpenDataset].
 func MemoryLimit(bytes uint64) ContextOption {
 	return contextOption(func(c *contextConfig) { c.options.memory_limit = C.uint64_t(bytes) })
 }

@@ -58,6 +58,9 @@ func (c *Context) NewDataset(rows, labels Tensor, options ...DatasetOption) (*Da
 // OpenDataset makes a data set of a file: .npy (f2, f4, f8 or u1) or IDX (u8, f32 or f64; the MNIST format), plain or
 // gzip-compressed, told by their contents. The first dimension is N, the others are flattened to d. It fails with
 // [ErrIO] if the file cannot be read or is not what its header says.
+//
+// Rows that exceed [MemoryLimit] stay in the file, if it is not compressed, and are read when they are needed: it must not
+// change, or every call fails with [ErrIO].
 func (c *Context) OpenDataset(path string, options ...DatasetOption) (*Dataset, error) {
 	p, err := optionalString("path", &path)
 	if err != nil {

@@ -127,6 +127,14 @@ pub unsafe extern "C" fn mnemo_dataset_copy(
 /// `path` is UTF-8. `options` may be NULL. A file that is truncated, too long or not what its header says is
 /// MNEMO_E_IO; nothing is allocated before sizes are checked. Owned by the caller: mnemo_dataset_release.
 ///
+/// Rows that exceed the context's memory_limit stay in the file, if it is not compressed: it is kept open, and every call
+/// reads what it needs, at most 32 KiB at a time on the stack of each thread. In memory are then 8 bytes a row and 8 a label
+/// (labels alone must fit the limit), and what calls take anyway. Results have the same bits as with the rows in memory,
+/// with one exception: scores at small sigma, whose near rows are found and summed apart where the limit leaves room for
+/// it (see memory_limit) and by a pass over all rows where it does not, may differ within their error. A file that cannot
+/// be read, is cut short, or changes in size or time of modification is MNEMO_E_IO of that call and of every later one
+/// with this data set. Its name may be removed or given to another file.
+///
 /// Threads: any. Errors: MNEMO_E_IO, MNEMO_E_DTYPE, MNEMO_E_UNSUPPORTED, MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_NOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_dataset_open(
@@ -198,7 +206,8 @@ pub unsafe extern "C" fn mnemo_dataset_info(
 
 /// Writes the values of the rows named by `index` (a vector of I64) to `out` [rows of index, d], F32 or F64.
 ///
-/// Threads: any. Errors: MNEMO_E_INVALID for an index outside [0, N); MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE.
+/// Threads: any. Errors: MNEMO_E_INVALID for an index outside [0, N); MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE,
+/// MNEMO_E_NOMEM, MNEMO_E_IO (rows in a file: all of them are read, into memory of their own, before one is written).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_dataset_gather(
     dataset: *const mnemo_dataset,
@@ -225,10 +234,14 @@ pub unsafe extern "C" fn mnemo_dataset_gather(
                 })
             };
             let wanted = try_collect(index.rows(), (0..index.rows()).map(row_at), "index")?;
-            let mut row = try_vec(rows.dim(), 0.0, "row")?;
-            for (i, n) in wanted.into_iter().enumerate() {
-                rows.decode(n, &mut row);
-                out.set_row(i, &row);
+            // Rows of a file are all read before one is written.
+            let together = if rows.bytes() > 0 { 1 } else { wanted.len().max(1) };
+            let mut values = try_vec(together * rows.dim(), 0.0, "rows")?;
+            for (block, wanted) in wanted.chunks(together).enumerate() {
+                values.chunks_exact_mut(rows.dim()).zip(wanted).for_each(|(row, &n)| rows.decode(n, row));
+                rows.check()?;
+                let rows = values.chunks_exact(rows.dim()).take(wanted.len());
+                rows.enumerate().for_each(|(i, row)| out.set_row(block * together + i, row));
             }
             Ok(())
         })

@@ -104,7 +104,7 @@ pub unsafe extern "C" fn mnemo_memorization_report_init(report: *mut mnemo_memor
 /// query of a block whose results are kept at a time, at most 64 MiB or one query's; never queries * N.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,
-/// MNEMO_E_CANCELLED. On failure the outputs are untouched.
+/// MNEMO_E_CANCELLED, MNEMO_E_IO (rows in a file). On failure the outputs are untouched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_nearest(
     dataset: *const mnemo_dataset,

@@ -204,7 +204,7 @@ pub unsafe extern "C" fn mnemo_sampler_options_init(options: *mut mnemo_sampler_
 /// the options, not on the batch it is in nor on the number of threads. Memory: a few times x in float64.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM,
-/// MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED. On failure x_inout is untouched.
+/// MNEMO_E_CANCELLED, MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED, MNEMO_E_IO (rows in a file). On failure x_inout is untouched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_sample(
     score: *const mnemo_score,

@@ -381,7 +381,7 @@ pub(super) fn grade(dtype: Dtype) -> Grade {
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID (NaN or Inf in x; t outside the process or where sigma = 0; a result that an
 /// F32 output cannot hold), MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE, MNEMO_E_NOMEM, MNEMO_E_CANCELLED,
-/// MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output that this score does not have). On failure the outputs are untouched.
+/// MNEMO_E_CALLBACK, MNEMO_E_UNSUPPORTED (an output that this score does not have), MNEMO_E_IO (rows in a file). On failure the outputs are untouched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mnemo_score_eval(
     score: *const mnemo_score,

@@ -15,7 +15,8 @@ pub const MNEMO_E_DTYPE: i32 = 3;
 pub const MNEMO_E_DEVICE: i32 = 4;
 /// Memory could not be had, or the context's memory_limit would be passed.
 pub const MNEMO_E_NOMEM: i32 = 5;
-/// A file could not be read, or does not hold what its header says; `native` is errno or 0.
+/// A file could not be read, does not hold what its header says, or was changed while a data set reads its rows from it;
+/// `native` is errno or 0.
 pub const MNEMO_E_IO: i32 = 6;
 /// The CUDA driver reported an error; `native` is its number.
 pub const MNEMO_E_CUDA: i32 = 7;

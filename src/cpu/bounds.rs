@@ -84,7 +84,7 @@ impl Bounds {
             return Some(ready);
         }
         let kept = (NUMBERS + 1) * size_of::<f32>() + quantized::bytes(d);
-        let bytes = n as u64 * (d * rows.dtype().size() + kept) as u64;
+        let bytes = rows.bytes() + n as u64 * kept as u64;
         if asked < ENOUGH_QUERIES || limit.is_some_and(|limit| bytes > limit) {
             return None;
         }
@@ -139,6 +139,7 @@ impl Bounds {
         if failed.into_inner() {
             return Err(Error::no_memory((plan.stride * BLOCK * 8) as u128, "bounds of distances"));
         }
+        rows.check()?;
         Ok(Self { stride: plan.stride, radius: rows.radius(), directions, projection, quantized })
     }
 

@@ -217,7 +217,9 @@ impl Engine for Cpu {
     }
 
     fn empirical(&self, query: &Query<'_>, out: Moments<'_>, exec: &Exec<'_>) -> Result<()> {
-        empirical::run(&self.pool, self.isa, self.memory_limit, query, out, exec)
+        query.rows.check()?;
+        empirical::run(&self.pool, self.isa, self.memory_limit, query, out, exec)?;
+        query.rows.check()
     }
 
     fn nearest(
@@ -230,6 +232,8 @@ impl Engine for Cpu {
         index: &mut [i64],
         exec: &Exec<'_>,
     ) -> Result<()> {
-        nearest::run(&self.pool, self.isa, self.memory_limit, rows, x, metric, k, (distance, index), exec)
+        rows.check()?;
+        nearest::run(&self.pool, self.isa, self.memory_limit, rows, x, metric, k, (distance, index), exec)?;
+        rows.check()
     }
 }

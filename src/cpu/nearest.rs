@@ -177,7 +177,7 @@ pub fn run(
         if metric == Metric::Cosine {
             packed.chunks_exact_mut(plan.stride).for_each(to_unit);
         }
-        let stop = exec.stop();
+        let stop = exec.stop(rows);
         let scan = match bounds {
             Some(bounds) => {
                 let packed = pack(x, ids, plan.stride)?;

@@ -1,7 +1,7 @@
 //! Tiles of decoded data rows, and the sums over pairs of a query and a row that everything else is made of.
 
 use super::vector::Vector;
-use crate::dataset::Rows;
+use crate::dataset::{Reader, Rows};
 use crate::error::{Result, try_vec};
 use crate::tensor::Matrix;
 use std::ops::{Deref, DerefMut, Range};
@@ -112,11 +112,18 @@ pub fn prefetch(bytes: &[u8]) {
     let _ = bytes;
 }
 
+/// A reader of the rows at `positions`; rows of a list are read one by one, since others may lie between them.
+#[inline(always)]
+pub fn reader<'a>(rows: &'a Rows, subset: Option<&[u32]>, positions: &Range<usize>) -> Reader<'a> {
+    rows.reader(if subset.is_none() { positions.clone() } else { 0..0 })
+}
+
 /// Decodes the rows at `positions` into `tile`, one every `stride` elements.
 #[inline(always)]
 pub fn decode(rows: &Rows, subset: Option<&[u32]>, positions: Range<usize>, stride: usize, tile: &mut [f64]) {
+    let mut reader = reader(rows, subset, &positions);
     for (to, p) in tile.chunks_exact_mut(stride).zip(positions) {
-        rows.decode(row_index(subset, p), &mut to[..rows.dim()]);
+        reader.decode(row_index(subset, p), &mut to[..rows.dim()]);
     }
 }
 

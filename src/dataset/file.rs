@@ -3,8 +3,9 @@
 //! Files are not trusted: a header is compared with the bytes that are there before memory is taken for what it
 //! promises, and where that cannot be known (gzip) memory grows only as the bytes arrive.
 
+use super::stored::{Elements, Stored};
 use crate::error::{Error, Result, try_vec};
-use crate::tensor::Values;
+use crate::tensor::{Dtype, Values};
 use flate2::read::MultiGzDecoder;
 use half::f16;
 use std::fs::File;
@@ -18,10 +19,10 @@ const BLOCK: usize = 1 << 18;
 const MAX_HEADER: u32 = 1 << 16;
 
 /// A matrix of rows, in the file's own element type.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Rows {
     /// `rows * dim` elements, row after row.
-    pub values: Values,
+    pub stored: Stored,
     /// The first dimension of the file's array.
     pub rows: usize,
     /// The product of its other dimensions (1 where there are none).
@@ -30,7 +31,7 @@ pub struct Rows {
 
 /// Reads a training set: npy `f2`, `f4`, `f8` or `u1` of either byte order, or IDX types 0x08, 0x0D or 0x0E.
 ///
-/// The values may take at most `memory_limit` bytes. They are not checked for NaN or infinity.
+/// Values of more than `memory_limit` bytes stay in the file, if it is a plain one. They are not checked for NaN or infinity.
 pub fn read_rows(path: &Path, memory_limit: Option<u64>) -> Result<Rows> {
     let mut source = Source::open(path, memory_limit)?;
     let header = source.header()?;
@@ -40,16 +41,26 @@ pub fn read_rows(path: &Path, memory_limit: Option<u64>) -> Result<Rows> {
             source.name
         )));
     }
-    let values = match header.kind.as_str() {
-        "f2" => Values::F16(source.elements(&header, f16::from_le_bytes)?),
-        "f4" => Values::F32(source.elements(&header, f32::from_le_bytes)?),
-        "f8" => Values::F64(source.elements(&header, f64::from_le_bytes)?),
-        "u1" => Values::U8(source.elements(&header, u8::from_le_bytes)?),
+    let dtype = match header.kind.as_str() {
+        "f2" => Dtype::F16,
+        "f4" => Dtype::F32,
+        "f8" => Dtype::F64,
+        "u1" => Dtype::U8,
         other => return Err(source.dtype(other, "rows", "f2, f4, f8, u1 (npy) and 0x08, 0x0D, 0x0E (IDX)")),
     };
-    // That many elements are in memory and no dimension is 0: neither number can overflow.
+    let stored = if let Some(elements) = source.left_in_file(&header, dtype)? {
+        Stored::File(elements)
+    } else {
+        Stored::Memory(match dtype {
+            Dtype::F16 => Values::F16(source.elements(&header, f16::from_le_bytes)?),
+            Dtype::F32 => Values::F32(source.elements(&header, f32::from_le_bytes)?),
+            Dtype::F64 => Values::F64(source.elements(&header, f64::from_le_bytes)?),
+            _ => Values::U8(source.elements(&header, u8::from_le_bytes)?),
+        })
+    };
+    // That many elements have been counted and no dimension is 0: neither number can overflow.
     let dim = header.shape[1..].iter().product::<u64>() as usize;
-    Ok(Rows { values, rows: header.shape[0] as usize, dim })
+    Ok(Rows { stored, rows: header.shape[0] as usize, dim })
 }
 
 /// Reads labels: integers of shape `[N]` or `[N, 1]`, npy `i1` to `i8` and `u1` to `u8` of either byte order, or IDX
@@ -101,6 +112,8 @@ impl Header {
 struct Source {
     name: String,
     reader: Box<dyn Read>,
+    /// The file itself and its length, unless it is compressed.
+    plain: Option<(File, u64)>,
     /// The bytes not read yet; unknown under gzip.
     left: Option<u64>,
     memory_limit: Option<u64>,
@@ -120,8 +133,9 @@ impl Source {
         file.by_ref().take(2).read_to_end(&mut magic).map_err(io)?;
         file.rewind().map_err(io)?;
         let gzip = magic == [0x1f, 0x8b];
+        let plain = if gzip { None } else { Some((file.try_clone().map_err(io)?, length)) };
         let reader: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        Ok(Self { name, reader, left: (!gzip).then_some(length), memory_limit })
+        Ok(Self { name, reader, plain, left: (!gzip).then_some(length), memory_limit })
     }
 
     fn malformed<T>(&self, what: impl std::fmt::Display) -> Result<T> {
@@ -201,11 +215,12 @@ impl Source {
         Ok(header)
     }
 
-    /// The array itself: elements of `W` bytes, which `convert` takes in little-endian order.
-    fn elements<T, const W: usize>(&mut self, header: &Header, convert: impl Fn([u8; W]) -> T) -> Result<Vec<T>> {
-        let name = format!("{}{}", header.kind[..1].to_uppercase(), 8 * W);
+    /// The bytes of the array, of elements of `size` bytes, which a plain file holds exactly; and the header's promise of
+    /// them, for messages.
+    fn promised(&self, header: &Header, size: usize) -> Result<(u64, String)> {
+        let name = format!("{}{}", header.kind[..1].to_uppercase(), 8 * size);
         let promise = format!("the header promises {} {name}", header.sizes());
-        let Some(bytes) = header.shape.iter().try_fold(W as u64, |product, &size| product.checked_mul(size)) else {
+        let Some(bytes) = header.shape.iter().try_fold(size as u64, |product, &size| product.checked_mul(size)) else {
             return self.malformed(format!("{promise}, more bytes than any file can hold"));
         };
         let promise = format!("{promise} = {bytes} bytes, the file holds");
@@ -213,11 +228,32 @@ impl Source {
             let excess = left.checked_sub(bytes).map(|n| format!(", {n} too many")).unwrap_or_default();
             return self.malformed(format!("{promise} {left} after the header{excess}"));
         }
+        Ok((bytes, promise))
+    }
+
+    /// The array, to be read later, if the memory limit is too small for it and the file can be read at any place.
+    fn left_in_file(&mut self, header: &Header, dtype: Dtype) -> Result<Option<Elements>> {
+        let (bytes, _) = self.promised(header, dtype.size())?;
+        let beyond = self.memory_limit.is_some_and(|limit| bytes > limit) && usize::try_from(bytes).is_ok();
+        match self.plain.take_if(|_| beyond) {
+            None => Ok(None),
+            Some((file, length)) => {
+                Elements::new(file, self.name.clone(), length - bytes, dtype, header.big_endian).map(Some)
+            }
+        }
+    }
+
+    /// The array itself: elements of `W` bytes, which `convert` takes in little-endian order.
+    fn elements<T, const W: usize>(&mut self, header: &Header, convert: impl Fn([u8; W]) -> T) -> Result<Vec<T>> {
+        let (bytes, promise) = self.promised(header, W)?;
         let count = bytes / W as u64;
         let memory = u128::from(count) * size_of::<T>() as u128;
         if let Some(limit) = self.memory_limit.filter(|&limit| memory > limit.into()) {
             let name = &self.name;
-            return Err(Error::NoMemory(format!("{name}: {memory} bytes are needed, the memory limit is {limit}")));
+            let hint = if self.left.is_some() { "" } else { "; rows of an uncompressed file may exceed it" };
+            return Err(Error::NoMemory(format!(
+                "{name}: {memory} bytes are needed, the memory limit is {limit}{hint}"
+            )));
         }
         let count = usize::try_from(count).map_err(|_| Error::no_memory(memory, &self.name))?;
 

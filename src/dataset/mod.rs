@@ -1,15 +1,18 @@
 //! Training sets: rows in their own element type, decoded as `value = scale * raw + shift` in float64, and their labels.
 
 mod file;
+mod stored;
 
 use crate::engine::SharedEngine;
 use crate::error::{Error, Result, try_collect, try_vec};
-use crate::tensor::{Dtype, Element, LARGEST, Values, View, check_finite};
+use crate::tensor::{Dtype, Element, LARGEST, Values, View, beyond, is_beyond};
 use half::{bf16, f16};
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use stored::{Raw, Stored};
 
 /// How raw numbers become values: `value = scale * raw + shift`, in float64.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +32,7 @@ impl Default for Decoding {
 /// The rows of a training set, as engines read them.
 #[derive(Debug)]
 pub struct Rows {
-    values: Values,
+    stored: Stored,
     len: usize,
     dim: usize,
     decoding: Decoding,
@@ -90,7 +93,7 @@ impl Drop for Prepared {
 }
 
 impl Rows {
-    fn new(values: Values, len: usize, dim: usize, decoding: Decoding) -> Result<Self> {
+    fn new(stored: Stored, len: usize, dim: usize, decoding: Decoding) -> Result<Self> {
         not_empty(len, dim)?;
         if u32::try_from(len).is_err() {
             return Err(Error::shape(format!("rows: {len} rows; at most {}", u32::MAX)));
@@ -101,9 +104,8 @@ impl Rows {
         if !decoding.shift.is_finite() {
             return Err(Error::invalid(format!("shift is {}; it must be finite", decoding.shift)));
         }
-        check_finite("rows", &values_view(&values, len, dim))?;
         let mut rows = Self {
-            values,
+            stored,
             len,
             dim,
             decoding,
@@ -113,29 +115,36 @@ impl Rows {
             squared_norms: Vec::new(),
             radius: 0.0,
             spread: 0.0,
-            min: f64::INFINITY,
-            max: f64::NEG_INFINITY,
+            min: 0.0,
+            max: 0.0,
             prepared: Prepared::default(),
         };
-        rows.measure()?;
-        Ok(rows)
+        let measured = rows.measure();
+        // What a changed file holds is not worth a complaint.
+        rows.check()?;
+        measured.map(|()| rows)
     }
 
     /// Mean, norms, radius and range; two plain passes in index order, so that they never depend on a thread count.
     fn measure(&mut self) -> Result<()> {
         let mut mean = try_vec(self.dim, 0.0, "data set mean")?;
         let mut row = try_vec(self.dim, 0.0, "data set row")?;
+        let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+        let mut reader = self.reader(0..self.len);
         for n in 0..self.len {
-            self.decode(n, &mut row);
-            if let Some(j) = row.iter().position(|v| v.is_nan() || v.abs() > LARGEST) {
+            if let Some((j, v)) = reader.first_beyond(n) {
+                return Err(beyond("rows", n, j, v));
+            }
+            reader.decode(n, &mut row);
+            if let Some(j) = row.iter().position(|v| is_beyond(*v)) {
                 return Err(Error::invalid(format!(
                     "rows: row {n}, column {j} is {} after scale and shift; at most {LARGEST:e} in magnitude",
                     row[j]
                 )));
             }
             mean.iter_mut().zip(&row).for_each(|(m, v)| *m += v);
-            self.min = row.iter().copied().fold(self.min, f64::min);
-            self.max = row.iter().copied().fold(self.max, f64::max);
+            min = row.iter().copied().fold(min, f64::min);
+            max = row.iter().copied().fold(max, f64::max);
         }
         let Decoding { scale, shift } = self.decoding;
         let mut raw_mean = try_vec(self.dim, 0.0, "data set mean")?;
@@ -153,12 +162,14 @@ impl Rows {
             *mean = scale * *raw + shift;
         }
         let mut squared_norms = try_vec(self.len, 0.0, "data set norms")?;
+        let mut reader = self.reader(0..self.len);
         for (n, norm) in squared_norms.iter_mut().enumerate() {
-            self.decode(n, &mut row);
+            reader.decode(n, &mut row);
             *norm = row.iter().zip(&mean).map(|(v, m)| (v - m) * (v - m)).sum();
         }
         self.spread = (squared_norms.iter().sum::<f64>() / self.len as f64).sqrt();
         self.radius = squared_norms.iter().copied().fold(0.0, f64::max).sqrt();
+        (self.min, self.max) = (min, max);
         self.squared_norms = squared_norms;
         self.mean = mean;
         self.raw_mean = raw_mean;
@@ -183,7 +194,7 @@ impl Rows {
 
     /// The element type in which the rows are stored.
     pub fn dtype(&self) -> Dtype {
-        self.values.dtype()
+        self.stored.dtype()
     }
 
     /// How raw numbers become values.
@@ -226,35 +237,25 @@ impl Rows {
         self.max
     }
 
-    /// Writes the values of row `n` to `out[..dim]`.
-    #[inline(always)]
-    pub fn decode(&self, n: usize, out: &mut [f64]) {
-        let range = n * self.dim..(n + 1) * self.dim;
-        let Decoding { scale, shift } = self.decoding;
-        // Two roundings, multiply then add, on every machine: a fused form would change the last bit with the processor.
-        #[inline(always)]
-        fn each<T: Copy>(raw: &[T], out: &mut [f64], f: impl Fn(T) -> f64) {
-            out.iter_mut().zip(raw).for_each(|(o, &r)| *o = f(r));
-        }
-        match &self.values {
-            Values::U8(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
-            Values::F32(v) => each(&v[range], out, |r| scale * f64::from(r) + shift),
-            Values::F64(v) => each(&v[range], out, |r| scale * r + shift),
-            Values::F16(v) => each(&v[range], out, |r| scale * f64::from(widen(r)) + shift),
-            Values::Bf16(v) => each(&v[range], out, |r| scale * f64::from(widen_bf16(r)) + shift),
+    /// Bytes of memory that the stored numbers take: none where they are read from a file.
+    pub fn bytes(&self) -> u64 {
+        match &self.stored {
+            Stored::Memory(values) => self.len as u64 * self.dim as u64 * values.dtype().size() as u64,
+            Stored::File(_) => 0,
         }
     }
 
-    /// Row `n` as it lies in memory.
+    /// Row `n` as it lies in memory; nothing where it is in a file.
     #[inline(always)]
-    pub fn bytes(&self, n: usize) -> &[u8] {
+    pub fn raw(&self, n: usize) -> &[u8] {
         #[inline(always)]
         fn bytes_of<T>(raw: &[T]) -> &[u8] {
             // SAFETY: numbers have no padding, and a byte may be read at any address of them.
             unsafe { std::slice::from_raw_parts(raw.as_ptr().cast(), size_of_val(raw)) }
         }
+        let Stored::Memory(values) = &self.stored else { return &[] };
         let range = n * self.dim..(n + 1) * self.dim;
-        match &self.values {
+        match values {
             Values::U8(v) => &v[range],
             Values::F32(v) => bytes_of(&v[range]),
             Values::F64(v) => bytes_of(&v[range]),
@@ -263,23 +264,125 @@ impl Rows {
         }
     }
 
+    /// Whether a row could not be read: results are worth nothing, and [`Rows::check`] says why.
+    #[inline(always)]
+    pub fn failed(&self) -> bool {
+        self.stored.failed()
+    }
+
+    /// [`Error::Io`] if rows were read from a file that failed or is no longer as it was. To be asked after decoding, before
+    /// results are handed out.
+    pub fn check(&self) -> Result<()> {
+        self.stored.check()
+    }
+
+    /// Writes the values of row `n` to `out[..dim]`; see [`Rows::check`]. For many rows in a row there is [`Rows::reader`].
+    #[inline(always)]
+    pub fn decode(&self, n: usize, out: &mut [f64]) {
+        // As many bytes as are soon cleared.
+        const BYTES: usize = 4 << 10;
+        match &self.stored {
+            Stored::Memory(_) => Reader::<0>::new(self, n..n + 1).decode(n, out),
+            Stored::File(_) => {
+                #[inline(never)]
+                fn alone(rows: &Rows, n: usize, out: &mut [f64]) {
+                    Reader::<BYTES>::new(rows, n..n + 1).decode(n, out);
+                }
+                alone(self, n, out);
+            }
+        }
+    }
+
+    /// A reader of the rows of `range`, in which they are asked for in order.
+    #[inline(always)]
+    pub fn reader(&self, range: Range<usize>) -> Reader<'_> {
+        Reader::new(self, range)
+    }
+}
+
+/// Decodes rows; those of a file it reads many at a time, into a block on the stack.
+pub struct Reader<'a, const BYTES: usize = { 32 << 10 }> {
+    rows: &'a Rows,
+    raw: stored::Reader<'a, BYTES>,
+}
+
+impl<'a, const BYTES: usize> Reader<'a, BYTES> {
+    #[inline(always)]
+    fn new(rows: &'a Rows, range: Range<usize>) -> Self {
+        Self { rows, raw: stored::Reader::new(&rows.stored, range.end * rows.dim) }
+    }
+
+    /// As [`Rows::decode`].
+    #[inline(always)]
+    pub fn decode(&mut self, n: usize, out: &mut [f64]) {
+        let Decoding { scale, shift } = self.rows.decoding;
+        // Two roundings, multiply then add, on every machine: a fused form would change the last bit with the processor.
+        #[inline(always)]
+        fn each<T: Copy>(raw: &[T], out: &mut [f64], f: impl Fn(T) -> f64) {
+            out.iter_mut().zip(raw).for_each(|(o, &r)| *o = f(r));
+        }
+        let dim = self.rows.dim;
+        let mut at = 0;
+        while at < dim {
+            let raw = self.raw.part(n * dim + at..(n + 1) * dim);
+            let out = &mut out[at..dim];
+            at += raw.len();
+            match raw {
+                Raw::U8(v) => each(v, out, |r| scale * f64::from(r) + shift),
+                Raw::F32(v) => each(v, out, |r| scale * f64::from(r) + shift),
+                Raw::F64(v) => each(v, out, |r| scale * r + shift),
+                Raw::F16(v) => each(v, out, |r| scale * f64::from(widen(r)) + shift),
+                Raw::Bf16(v) => each(v, out, |r| scale * f64::from(widen_bf16(r)) + shift),
+            }
+        }
+    }
+
     /// Writes (y - mean) / scale of row `n` to `out[..dim]`, rounded once: raw numbers less their mean, which costs least.
     #[inline(always)]
-    pub fn decode_centred(&self, n: usize, out: &mut [f32]) {
-        let range = n * self.dim..(n + 1) * self.dim;
+    pub fn decode_centred(&mut self, n: usize, out: &mut [f32]) {
         #[inline(always)]
         fn each<T: Copy, M: Copy>(raw: &[T], mean: &[M], out: &mut [f32], f: impl Fn(T, M) -> f32) {
             out.iter_mut().zip(raw.iter().zip(mean)).for_each(|(o, (&r, &m))| *o = f(r, m));
         }
-        let mean = &self.raw_mean_single;
-        match &self.values {
-            Values::U8(v) => each(&v[range], mean, out, |r, m| f32::from(r) - m),
-            Values::F32(v) => each(&v[range], mean, out, |r, m| r - m),
-            #[allow(clippy::cast_possible_truncation)]
-            Values::F64(v) => each(&v[range], &self.raw_mean, out, |r, m| (r - m) as f32),
-            Values::F16(v) => each(&v[range], mean, out, |r, m| widen(r) - m),
-            Values::Bf16(v) => each(&v[range], mean, out, |r, m| widen_bf16(r) - m),
+        let (dim, rows) = (self.rows.dim, self.rows);
+        let mut at = 0;
+        while at < dim {
+            let raw = self.raw.part(n * dim + at..(n + 1) * dim);
+            let (out, mean) = (&mut out[at..dim], &rows.raw_mean_single[at..]);
+            let wide_mean = &rows.raw_mean[at..];
+            at += raw.len();
+            match raw {
+                Raw::U8(v) => each(v, mean, out, |r, m| f32::from(r) - m),
+                Raw::F32(v) => each(v, mean, out, |r, m| r - m),
+                #[allow(clippy::cast_possible_truncation)]
+                Raw::F64(v) => each(v, wide_mean, out, |r, m| (r - m) as f32),
+                Raw::F16(v) => each(v, mean, out, |r, m| widen(r) - m),
+                Raw::Bf16(v) => each(v, mean, out, |r, m| widen_bf16(r) - m),
+            }
         }
+    }
+
+    /// The first stored number of row `n` that is not finite or is larger than [`LARGEST`], and its column.
+    fn first_beyond(&mut self, n: usize) -> Option<(usize, f64)> {
+        fn first<T: Copy>(raw: &[T], f: impl Fn(T) -> f64) -> Option<(usize, f64)> {
+            raw.iter().map(|&r| f(r)).enumerate().find(|(_, v)| is_beyond(*v))
+        }
+        let (dim, mut at) = (self.rows.dim, 0);
+        while at < dim {
+            let raw = self.raw.part(n * dim + at..(n + 1) * dim);
+            let here = match raw {
+                Raw::U8(_) => None,
+                Raw::F32(v) => first(v, f64::from),
+                Raw::F64(v) => first(v, |r| r),
+                Raw::F16(v) => first(v, f64::from),
+                Raw::Bf16(v) => first(v, f64::from),
+            };
+            if let Some((j, v)) = here {
+                return Some((at + j, v));
+            }
+            at += raw.len();
+        }
+        None
     }
 }
 
@@ -299,16 +402,6 @@ fn widen(v: f16) -> f32 {
 #[inline(always)]
 fn widen_bf16(v: bf16) -> f32 {
     f32::from_bits(u32::from(v.to_bits()) << 16)
-}
-
-fn values_view(values: &Values, rows: usize, cols: usize) -> View<'_> {
-    match values {
-        Values::F32(v) => View::new(v, rows, cols),
-        Values::F64(v) => View::new(v, rows, cols),
-        Values::F16(v) => View::new(v, rows, cols),
-        Values::Bf16(v) => View::new(v, rows, cols),
-        Values::U8(v) => View::new(v, rows, cols),
-    }
 }
 
 /// A training set: immutable, shared by the scores that are built on it.
@@ -348,25 +441,26 @@ impl Dataset {
             }
         };
         let labels = labels.map(|l| label_values(&l)).transpose()?;
-        Self::build(engine, values, (rows.rows(), rows.cols()), labels, decoding)
+        Self::build(engine, Stored::Memory(values), (rows.rows(), rows.cols()), labels, decoding)
     }
 
-    /// Reads `.npy` or IDX files, plain or gzip-compressed.
+    /// Reads `.npy` or IDX files, plain or gzip-compressed. Rows of a plain file that exceed the engine's memory limit stay
+    /// there and are read whenever they are needed.
     pub fn open(engine: SharedEngine, path: &Path, labels: Option<&Path>, decoding: Decoding) -> Result<Self> {
         let limit = engine.memory_limit();
         let rows = file::read_rows(path, limit)?;
         let labels = labels.map(|p| file::read_labels(p, limit)).transpose()?;
-        Self::build(engine, rows.values, (rows.rows, rows.dim), labels, decoding)
+        Self::build(engine, rows.stored, (rows.rows, rows.dim), labels, decoding)
     }
 
     fn build(
         engine: SharedEngine,
-        values: Values,
+        stored: Stored,
         (len, dim): (usize, usize),
         labels: Option<Vec<i64>>,
         decoding: Decoding,
     ) -> Result<Self> {
-        let rows = Rows::new(values, len, dim, decoding)?;
+        let rows = Rows::new(stored, len, dim, decoding)?;
         let groups = match labels {
             None => None,
             Some(labels) => {

@@ -225,6 +225,8 @@ pub trait Api: Sized + Sync {
 
     /// The machine as a host gets it.
     fn new(threads: usize) -> Self;
+    /// The same with a limit for the bytes of a data set.
+    fn limited(threads: usize, memory_limit: u64) -> Self;
     /// The machine once for every instruction set that the host can choose.
     fn every(threads: usize) -> Vec<Self>;
     fn describe(&self) -> String;

@@ -203,8 +203,13 @@ impl Api for Machine {
     type Cancel = Handle<mnemo_cancel>;
 
     fn new(threads: usize) -> Self {
+        Self::limited(threads, 0)
+    }
+
+    fn limited(threads: usize, memory_limit: u64) -> Self {
         let mut options = initial(mnemo_context_options_init);
         options.num_threads = u32::try_from(threads).unwrap();
+        options.memory_limit = memory_limit;
         // SAFETY: the pointers are to live values of their types; so throughout this file.
         let create = |out, err| unsafe { mnemo_context_create(&raw const options, out, err) };
         Self(make(mnemo_context_release, create).unwrap())

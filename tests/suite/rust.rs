@@ -115,6 +115,10 @@ impl Api for Machine {
         Self(Arc::new(Cpu::new(threads, None).unwrap()))
     }
 
+    fn limited(threads: usize, memory_limit: u64) -> Self {
+        Self(Arc::new(Cpu::new(threads, Some(memory_limit)).unwrap()))
+    }
+
     fn every(threads: usize) -> Vec<Self> {
         let make = |set| Self(Arc::new(Cpu::with_instruction_set(threads, None, set).unwrap()));
         InstructionSet::available().into_iter().map(make).collect()

@@ -36,7 +36,8 @@ class Context(Handle):
     num_threads : int
         Threads of the context; 0 means one per processor. They start with the first work that is worth it.
     memory_limit : int
-        Bytes that the stored rows of one data set may take; 0 means no limit.
+        Bytes of memory that the stored rows of one data set may take; 0 means no limit. Rows of a larger file that is not
+        compressed stay there: `Dataset.open`.
     instruction_set : {"best", "portable", "avx2", "avx512"}
         The kernels. Results on two machines have the same bits if they use the same ones; "portable", which every
         processor has, is several times slower.

@@ -70,7 +70,9 @@ class Dataset(Handle):
     ) -> "Dataset":
         """Read a ``.npy`` or IDX file (the MNIST format), plain or gzip-compressed, told by its contents.
 
-        The first dimension is N, the others are taken as one. `labels` is a file of one integer per row.
+        The first dimension is N, the others are taken as one. `labels` is a file of one integer per row. Rows that exceed
+        the context's `memory_limit` stay in the file, if it is not compressed, and are read when they are needed: it must
+        not change, or every call fails with `FileError`.
 
         Raises
         ------

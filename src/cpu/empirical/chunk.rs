@@ -3,7 +3,7 @@
 use super::route::{Distances, Mean, Route};
 use super::sums::{Running, Sums, exp_neg, exp_neg_single};
 use crate::cpu::Kernel;
-use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, pair_sums, prefetch, row_index};
+use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, pair_sums, prefetch, reader, row_index};
 use crate::cpu::vector::{Isa, Vector};
 use crate::engine::Query;
 use crate::error::Result;
@@ -147,20 +147,21 @@ impl<'a> ChunkTask<'a> {
         let stride = self.plan.stride;
         let whole = tile.len() > stride;
         let last = self.positions.end - 1;
+        let mut reader = reader(rows, subset, &positions);
         for (i, position) in positions.enumerate() {
-            prefetch(rows.bytes(row_index(subset, (position + AHEAD).min(last))));
+            prefetch(rows.raw(row_index(subset, (position + AHEAD).min(last))));
             let index = row_index(subset, position);
             let own = i * stride..i * stride + rows.dim();
             if whole || !centred.is_empty() {
                 let row = &mut tile[if whole { i * stride } else { 0 }..][..rows.dim()];
-                rows.decode(index, row);
+                reader.decode(index, row);
                 if !centred.is_empty() {
                     let centred = &mut centred[own.clone()];
                     centred.iter_mut().zip(row.iter().zip(rows.mean())).for_each(|(o, (y, m))| *o = y - m);
                 }
             }
             if !centred_single.is_empty() {
-                rows.decode_centred(index, &mut centred_single[own]);
+                reader.decode_centred(index, &mut centred_single[own]);
             }
         }
     }

@@ -171,7 +171,7 @@ fn pass(
         let h: Vec<f64> = wave_ids.iter().map(|&i| 0.5 * query.precision[i]).collect();
         let (running_parts, vector_parts) = (Parts::new(&mut running), Parts::new(&mut vectors));
         let groups = wave_ids.len().div_ceil(group);
-        let stop = exec.stop();
+        let stop = exec.stop(query.rows);
         // A pair costs about a nanosecond per number and as much as 16 numbers for its weight.
         let work = wave_ids.len() * plan.len * (plan.stride + 16);
         pool.run(groups * chunks, work, |task| {

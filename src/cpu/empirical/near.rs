@@ -63,7 +63,7 @@ pub fn run(
         exec.report((w * wave) as u64, query.x.rows() as u64)?;
         let x = pack(query.x, ids, plan.stride)?;
         let margin = |i: usize| cut.min(NO_WEIGHT) / (0.5 * query.precision[ids[i]]);
-        let stop = exec.stop();
+        let stop = exec.stop(rows);
         let within = Wanted::Within(per_row(ids.len(), margin)?);
         let Some(mut scan) = Scan::new(isa, bounds, rows, (&plan, x), within, &stop)? else {
             left.extend_from_slice(ids);

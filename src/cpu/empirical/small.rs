@@ -112,7 +112,7 @@ fn run_in<const D: usize>(
     let mut sums = try_vec(kept, Sums::<D>::START, "chunk results")?;
     for first in (0..blocks).step_by(wave) {
         exec.report((first * BLOCK) as u64, batch as u64)?;
-        let stop = exec.stop();
+        let stop = exec.stop(query.rows);
         let count = wave.min(blocks - first);
         // A pair costs about a nanosecond per eight numbers and as much as ten numbers for its weight.
         let work = (count * BLOCK).min(batch) * plan.len * (D + 10) / 8;

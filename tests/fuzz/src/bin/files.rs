@@ -116,7 +116,8 @@ fuzz_target!(|data: &[u8]| {
                 return;
             }
         };
-        check(dataset, limited, with_labels);
+        // Rows of a plain file may stay there.
+        check(dataset, limited && choices & 1 != 0, with_labels);
         mnemo_dataset_release(dataset);
     }
 });
