@@ -348,17 +348,27 @@ unsafe fn store<V: Double, const REGISTERS: usize>(from: &[V; REGISTERS], lane: 
     }
 }
 
-/// |x - y|²; `y` points to D numbers.
+/// |x - y|², with the bits of [`crate::cpu::tile::pair_sums`], by which a search finds the same distances; `y` points to D
+/// numbers.
 #[inline(always)]
 unsafe fn squared_distance<V: Double, const D: usize>(x: &[V; D], y: *const f64) -> V {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sum = V::splat(0.0);
+        let mut terms = [V::splat(0.0); D];
         for (k, x) in x.iter().enumerate() {
             let apart = x.sub(V::splat(*y.add(k)));
-            sum = apart.mul_add(apart, sum);
+            terms[k % V::LANES] = apart.mul_add(apart, terms[k % V::LANES]);
         }
-        sum
+        let mut half = V::LANES / 2;
+        while half > 0 {
+            let mut i = 0;
+            while i < half && i + half < D {
+                terms[i] = terms[i].add(terms[i + half]);
+                i += 1;
+            }
+            half /= 2;
+        }
+        terms[0]
     }
 }
 
