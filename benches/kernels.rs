@@ -105,6 +105,8 @@ const SCORE: Want = Want {
     entropy: false,
     nearest_index: false,
     nearest_distance: false,
+    denoised_error_bound: false,
+    log_density_error_bound: false,
 };
 
 /// Items are pairs of a query and a number of a row.

@@ -152,7 +152,6 @@ impl Integers<[f32; 4]> for [i32; 4] {
     }
 }
 
-
 impl Double for [f64; 4] {
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
