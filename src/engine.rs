@@ -61,8 +61,9 @@ pub struct Query<'a> {
     pub tolerance: f64,
     /// How exact the mean has to be.
     pub grade: Grade,
-    /// Whether weights may be off by a few 1e-9: for the steps of a sampler in float32.
-    pub coarse: bool,
+    /// Whether this is one of many steps, of which nothing but the mean is wanted: in float32 weights may be off by a few
+    /// 1e-9 then.
+    pub step: bool,
     /// v of the covariance product `[batch, dim]`.
     pub tangent: Option<&'a Matrix>,
     /// How far each row of `x` may be from the x that is meant, in length: error bounds count it. `None`: no row is.

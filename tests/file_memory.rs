@@ -73,7 +73,7 @@ fn a_file_of_ten_times_the_limit_is_served_within_it() {
     let [(resident, peak), (in_memory, _)] = peaks[..] else { unreachable!() };
     // The counting itself: an open file in memory takes at least its size.
     assert!(in_memory > FILE, "{in_memory}");
-    // Norms, the mean, the file's name, the context.
-    assert!(resident < 8 * ROWS + 8 * DIM + 4096, "{resident} bytes stay in memory");
+    // Norms, the mean in three forms, the file's name, the context.
+    assert!(resident < 8 * ROWS + 20 * DIM + 4096, "{resident} bytes stay in memory");
     assert!(peak < LIMIT, "{peak} bytes with all buffers, the limit is {LIMIT}");
 }

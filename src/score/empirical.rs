@@ -151,7 +151,7 @@ impl Empirical {
             tolerance: self.tolerance,
             grade,
             tangent,
-            coarse: false,
+            step: false,
             x_error: None,
         }
     }
@@ -486,7 +486,7 @@ impl ScoreModel for Empirical {
         };
         engine.combine(frame, None, &[(factor(inverse_m), x)]);
         engine.empirical(
-            &Query { coarse: grade == Grade::Single, ..self.query(frame, precision, grade, None) },
+            &Query { step: true, ..self.query(frame, precision, grade, None) },
             Moments {
                 mean: on_denoised.then_some(&mut *mean),
                 offset: on_score.then_some(&mut *offset),

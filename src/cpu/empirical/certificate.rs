@@ -106,12 +106,11 @@ impl Arithmetic {
         }
     }
 
-    /// A sweep over the rows one by one, chunk by chunk, about the best row; distances are summed in one lane. It knows no
-    /// row beyond the cut.
-    pub fn sweep(plan: &Plan, cut: f64) -> Self {
+    /// A sweep over all rows one by one, chunk by chunk, about the best row; distances are summed in one lane.
+    pub fn sweep(plan: &Plan) -> Self {
         let rows = plan.chunk + plan.chunks();
         let (lanes, len) = ((1, 1), plan.len);
-        Self { lanes, cut, len, all_weighed: false, weights: rows, first: 0, mean: rows, changes: 0 }
+        Self { lanes, cut: f64::INFINITY, len, all_weighed: false, weights: rows, first: 0, mean: rows, changes: 0 }
     }
 }
 

@@ -23,7 +23,7 @@ use super::certificate::{Arithmetic, Certificate, Position};
 use super::route::Route;
 use super::sums::Running;
 use crate::dataset::Rows;
-use crate::engine::{Moments, Query};
+use crate::engine::{Grade, Moments, Query};
 use crate::error::{Result, try_vec};
 use crate::exec::Exec;
 use sweep::{BLOCK, Block, Divide, Lanes, MEAN, NEAREST, Nearest, PRODUCT, SCALARS, SHORT_MEAN, SMALLEST, Sums, Sweep};
@@ -90,12 +90,13 @@ fn run_in<const D: usize>(
     let plan = Plan::new(query.subset.map_or(query.rows.len(), <[u32]>::len), D);
     let chunks = plan.chunks();
     let scalars = out.log_sum.is_some() || out.entropy.is_some() || out.covariance_trace.is_some();
-    let kind = match (wanted, query.tangent) {
-        (_, Some(_)) => PRODUCT,
-        _ if scalars => SCALARS,
-        (true, None) if query.coarse => SHORT_MEAN,
-        (true, None) => MEAN,
-        (false, None) => NEAREST,
+    let kind = match query.tangent {
+        Some(_) => PRODUCT,
+        None if !wanted && !scalars => NEAREST,
+        None if query.step && query.grade == Grade::Single => SHORT_MEAN,
+        None if query.step => MEAN,
+        // The same arithmetic whatever else is wanted, error bounds among it.
+        None => SCALARS,
     };
     let batch = query.x.rows();
     let results = Results::new(out, exec.trail, query.rows.dim());
@@ -241,14 +242,22 @@ impl Pass<'_> {
         }
     }
 
-    /// Reads the nearest rows.
+    /// Reads the rows that the sums are about: the nearest.
     fn look_around<const D: usize>(&self, block: &mut Block<D>) {
         if self.kind == NEAREST {
             return;
         }
+        // Far from the data the mean of the data loses nothing either, and keeps symmetries of the data that a row has not: paths
+        // stay on a hyperplane between rows, which they leave at the first rounding on one side of it.
+        const FAR: f64 = 1e-3;
+        let far = (FAR * self.query.rows.radius()).powi(2);
         for l in 0..BLOCK {
             let n = row_index(self.query.subset, block.nearest.position[l] as usize);
-            let row = &self.rows[n * D..(n + 1) * D];
+            let row = if self.kind == MEAN && block.nearest.best[l] > far {
+                self.query.rows.mean()
+            } else {
+                &self.rows[n * D..(n + 1) * D]
+            };
             block.around.iter_mut().zip(row).for_each(|(to, v)| to[l] = *v);
         }
     }
@@ -285,24 +294,14 @@ impl Pass<'_> {
         }
     }
 
-    /// Writes the error bounds that are wanted. Their sums are formed apart, so that they change no other result.
+    /// Writes the error bounds that are wanted.
     ///
     /// # Safety
     /// See [`Self::finish`].
-    unsafe fn certify<const D: usize>(&self, block: &mut Block<D>) {
+    unsafe fn certify<const D: usize>(&self, block: &Block<D>) {
         let (out, query, d) = (self.results, self.query, self.results.dim);
         if out.mean_error.is_none() && out.log_sum_error.is_none() {
             return;
-        }
-        // Of the rows that are in the mean.
-        if self.kind < SCALARS {
-            let mut sums = Sums::START;
-            for chunk in 0..self.plan.chunks() {
-                let limit = SMALLEST.max(-self.cut);
-                self.isa.run(Sweep { limit, ..self.sweep::<D, SCALARS>(chunk, block) });
-                sums.absorb(&block.sums);
-            }
-            block.sums = sums;
         }
         let radius = query.rows.radius();
         for (l, id) in block.ids.clone().enumerate() {
@@ -315,7 +314,8 @@ impl Pass<'_> {
             let (mut at, mut distance) = (Position::default(), 0.0);
             for k in 0..d {
                 let (x, b, mean) = (of(&block.x, k), of(&block.around, k), of(&block.mean, k));
-                let u = mean - b;
+                // ȳ - b; the difference of what was made of it has lost what is small.
+                let u = of(&block.sums.mean, k);
                 at.correction += u * (2.0 * (b - x) + u);
                 at.from_best += u * u;
                 at.length += mean * mean;
@@ -327,7 +327,7 @@ impl Pass<'_> {
                 rows: query.rows,
                 h,
                 route: Route::near(true),
-                arithmetic: Arithmetic::sweep(self.plan, self.cut),
+                arithmetic: Arithmetic::sweep(self.plan),
                 run: &run,
                 distance: root(distance),
                 x_error: query.x_error.map_or(0.0, |e| e[id]),
