@@ -94,9 +94,9 @@ const NEAR: f64 = 0.02;
 const BOUNDS: usize = 276 + DIM;
 /// Results of chunks, rows found near or candidates of a search that are kept at a time.
 const WAVE: usize = 64 << 20;
-/// Per thread: a tile of 400 KiB in float64 in up to three forms, 20 bytes a number where one is 8, and the distances and
-/// weights of 64 queries to each of its at most 256 rows; a sixth more, since tiles are whole numbers of 8 rows.
-const PER_THREAD: usize = (400 << 10) * 20 / 8 * 7 / 6 + 64 * 256 * 16;
+/// Per thread: a tile of 400 KiB in float32 in up to three forms, 20 bytes a number where one is 4, and the distances and
+/// weights of 128 queries to each of its at most 256 rows; a sixth more, since tiles are whole numbers of 16 rows.
+const PER_THREAD: usize = (400 << 10) * 20 / 4 * 7 / 6 + 128 * 256 * 20;
 /// Small things: one number each, for each query; the lists of tasks and of what they find.
 const PER_QUERY: usize = 1024;
 const SMALL: usize = 1 << 20;

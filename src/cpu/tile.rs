@@ -54,7 +54,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Queries that share one decoded tile.
+    /// Queries that are looked at together.
     pub const GROUP: usize = 64;
 
     /// Data rows per tile at most.
@@ -186,14 +186,7 @@ pub unsafe fn pair_sums<V: Vector, P: PairSum<V>>(
         while b < queries.end {
             // SAFETY: the assertion covers every pair; the instruction set is the caller's promise.
             unsafe {
-                // As many sums as registers leave room for, and rather two twos than a three and a one.
-                let together = match queries.end - b {
-                    6.. if V::REGISTERS >= 32 => 6,
-                    4.. if V::REGISTERS >= 32 => 4,
-                    4 => 2,
-                    3.. => 3,
-                    left => left,
-                };
+                let together = together::<V>(queries.end - b);
                 let ks = ks.clone();
                 match together {
                     6 => against_tile::<V, P, 6>(x, b, y, count, plan, ks, out),
@@ -205,6 +198,19 @@ pub unsafe fn pair_sums<V: Vector, P: PairSum<V>>(
                 b += together;
             }
         }
+    }
+}
+
+/// How many of the queries left to take together, at four rows each: as many as registers leave room for, and
+/// rather two and two than three and one.
+#[inline(always)]
+fn together<V: Vector>(left: usize) -> usize {
+    match left {
+        6.. if V::REGISTERS >= 32 => 6,
+        4.. if V::REGISTERS >= 32 => 4,
+        4 => 2,
+        3.. => 3,
+        _ => left,
     }
 }
 
@@ -327,5 +333,55 @@ unsafe fn pairs<V: Vector, P: PairSum<V>, const XS: usize, const YS: usize>(
             k += V::LANES;
         }
         sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::vector::Isa;
+    use crate::cpu::{InstructionSet, Kernel};
+
+    struct Sums<'a> {
+        x: &'a [f32],
+        queries: usize,
+        y: &'a [f32],
+        count: usize,
+        plan: &'a Plan,
+        out: &'a mut [f64],
+    }
+
+    impl Kernel for Sums<'_> {
+        type Output = ();
+
+        unsafe fn run<S: Isa>(self) {
+            let Self { x, queries, y, count, plan, out } = self;
+            // SAFETY: the instruction set is this function's own precondition.
+            unsafe { pair_sums::<S::Single, Product>(x, 0..queries, y, count, plan, out) };
+        }
+    }
+
+    #[test]
+    fn bits_of_a_pair_do_not_depend_on_its_neighbours() {
+        // More than one block along k, and every way to split queries and rows.
+        let plan = Plan { stride: 1040, tile: 16, chunk: 16, len: 16 };
+        let number = |i: usize| ((i * 2_654_435_761) % 1_000_003) as f32 / 500_000.0 - 1.0;
+        let x: Vec<f32> = (0..17 * plan.stride).map(number).collect();
+        let y: Vec<f32> = (0..16 * plan.stride).map(|i| number(i + 7)).collect();
+        for set in InstructionSet::available() {
+            for (queries, count) in [(17, 16), (16, 15), (11, 14), (5, 13), (3, 4), (2, 1)] {
+                let mut out = vec![0.0; queries * plan.tile];
+                set.run(Sums { x: &x, queries, y: &y, count, plan: &plan, out: &mut out });
+                for (b, n) in (0..queries).flat_map(|b| (0..count).map(move |n| (b, n))) {
+                    let (x, y) = (&x[b * plan.stride..][..plan.stride], &y[n * plan.stride..][..plan.stride]);
+                    let mut one = [0.0];
+                    set.run(Sums { x, queries: 1, y, count: 1, plan: &plan, out: &mut one });
+                    let exact: f64 = x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+                    assert_eq!(out[b * plan.tile + n].to_bits(), one[0].to_bits(), "{set:?} {queries} {count} {b} {n}");
+                    // At most 264 roundings deep, each 6e-8 of at most |x||y|, which is about 350.
+                    assert!((one[0] - exact).abs() < 6e-3, "{set:?}: {} {exact}", one[0]);
+                }
+            }
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! One group of queries against one chunk of the data: the kernel.
 
+use super::means::{QUERIES, add_means};
 use super::route::{Distances, Mean, Route};
 use super::sums::{Running, Sums, exp_neg, exp_neg_single};
 use crate::cpu::Kernel;
 use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, pair_sums, prefetch, reader, row_index};
-use crate::cpu::vector::{Isa, Vector};
+use crate::cpu::vector::Isa;
 use crate::engine::Query;
 use crate::error::Result;
 use crate::exec::Stop;
@@ -34,7 +35,7 @@ pub struct Scratch {
     d2: Buffer<f64>,
     weights: Buffer<f64>,
     weights_single: Buffer<f32>,
-    /// Rows of the tile that have weight, for each [`Set`].
+    /// Rows of the tile that have weight, for each set of [`QUERIES`].
     active: Buffer<u32>,
 }
 
@@ -114,8 +115,8 @@ impl Kernel for ChunkTask<'_> {
                 self.load_tile::<S>(positions.clone());
                 self.distances::<S>(positions.clone());
                 for b in 0..self.routes.len() {
-                    self.remeasure::<S>(b, positions.clone());
-                    self.weigh::<S>(b, positions.clone());
+                    let extremes = self.remeasure::<S>(b, positions.clone());
+                    self.weigh::<S>(b, positions.clone(), extremes);
                 }
                 self.add_centred::<S>(positions.len());
             }
@@ -209,21 +210,18 @@ impl<'a> ChunkTask<'a> {
         }
     }
 
-    /// Measures the rows near the best again, by differences.
+    /// Measures the rows near the best again, by differences; returns the smallest and the largest squared distance.
     #[inline(always)]
-    unsafe fn remeasure<S: Isa>(&mut self, b: usize, positions: Range<usize>) {
+    unsafe fn remeasure<S: Isa>(&mut self, b: usize, positions: Range<usize>) -> (f64, f64) {
         let count = positions.len();
         let route = self.routes[b];
-        if route.distances == Distances::Exact {
-            return;
-        }
         let (x, best) = (self.x(b), self.running[b].best);
         let Scratch { tile, d2, .. } = &mut *self.scratch;
         let d2 = &mut d2[b * self.plan.tile..b * self.plan.tile + count];
-        let (lowest, _) = extremes(d2);
+        let (lowest, highest) = extremes(d2);
         let limit = best.min(lowest + route.doubt) + route.remeasure;
-        if lowest > limit {
-            return;
+        if route.distances == Distances::Exact || lowest > limit {
+            return (lowest, highest);
         }
         let stride = self.plan.stride;
         let whole = tile.len() > stride;
@@ -240,16 +238,16 @@ impl<'a> ChunkTask<'a> {
                 }
             }
         }
+        extremes(d2)
     }
 
     /// Turns the distances of query `b` to the tile into weights and scalar sums.
     #[inline(always)]
-    fn weigh<S: Isa>(&mut self, b: usize, positions: Range<usize>) {
+    fn weigh<S: Isa>(&mut self, b: usize, positions: Range<usize>, (lowest, highest): (f64, f64)) {
         const LANES: usize = 8;
         let Plan { stride, tile, .. } = *self.plan;
         let (h, route) = (self.h[b], self.routes[b]);
         let own = b * tile..b * tile + positions.len().next_multiple_of(LANES);
-        let (lowest, highest) = extremes(&self.scratch.d2[own.clone()][..positions.len()]);
         // Beyond the tile's rows: farther than any, and weightless below.
         self.scratch.d2[own.clone()][positions.len()..].fill(f64::MAX);
         let mut run = self.running[b];
@@ -350,15 +348,22 @@ impl<'a> ChunkTask<'a> {
     }
 }
 
+/// Queries that share one decoded tile, at most: what they need, 12 bytes a number, stays in the second-level cache.
+pub const GROUP: usize = 128;
+const GROUP_BYTES: usize = 1280 << 10;
+
+/// Queries that share one decoded tile, for rows of `stride` numbers.
+pub fn group(stride: usize) -> usize {
+    (GROUP_BYTES / (12 * stride)).clamp(Plan::GROUP, GROUP)
+}
+
 /// Below this a weight is lost in any sum with the best row's 1, and its float32 products would be subnormal.
 const LEAST_WEIGHT: f64 = 1e-30;
 /// h (d² - best) up to which weights are computed in float32: they are good to 1.2e-6 then.
 const SINGLE_REACH: f64 = 32.0;
 /// Rows that are asked for from memory before they are decoded.
 const AHEAD: usize = 8;
-/// Queries whose weighted means are formed together.
-const QUERIES: usize = 8;
-/// The smallest and the largest number.
+/// The smallest and the largest number of a slice.
 #[inline(always)]
 fn extremes(d2: &[f64]) -> (f64, f64) {
     const LANES: usize = 8;
@@ -367,11 +372,20 @@ fn extremes(d2: &[f64]) -> (f64, f64) {
     for eight in eights {
         for l in 0..LANES {
             low[l] = if eight[l] < low[l] { eight[l] } else { low[l] };
+        }
+    }
+    for eight in eights {
+        for l in 0..LANES {
             high[l] = if eight[l] > high[l] { eight[l] } else { high[l] };
         }
     }
-    let low = low.iter().chain(rest).fold(f64::MAX, |a, &v| a.min(v));
-    (low, high.iter().chain(rest).fold(0.0, |a: f64, &v| a.max(v)))
+    for half in [4, 2, 1] {
+        for l in 0..half {
+            low[l] = if low[l + half] < low[l] { low[l + half] } else { low[l] };
+            high[l] = if high[l + half] > high[l] { high[l + half] } else { high[l] };
+        }
+    }
+    (rest.iter().fold(low[0], |a, &v| a.min(v)), rest.iter().fold(high[0], |a, &v| a.max(v)))
 }
 
 /// Σ w and Σ w (d² - best), and Σ w of those that are not beyond `cut` (h, best and the cut, if one is); the others become 0. The best row, if it is in this
@@ -415,129 +429,4 @@ fn sums_and_cut<S: Isa, E: Copy + Into<f64> + From<f32>>(
         weights[at] = E::from(1.0);
     }
     [rest, excess, included]
-}
-
-/// Queries whose weighted means are formed together, and the rows of the tile that have weight for one of them.
-#[derive(Clone, Copy, Default)]
-struct Set {
-    /// A set that is not full repeats its last query.
-    members: [usize; QUERIES],
-    filled: usize,
-    /// How many rows.
-    active: usize,
-}
-
-/// Adds Σ_n w_n y_n to the sums of the queries whose mean is formed by `mean`, eight queries at a time. A row whose weight
-/// is 0 adds exactly nothing, so a query's sum does not depend on the others it is formed with.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn add_means<V: Vector>(
-    mean: Mean,
-    routes: &[Route],
-    plan: &Plan,
-    y: &[V::Element],
-    count: usize,
-    weights: &[V::Element],
-    active: &mut [u32],
-    vectors: &mut [f64],
-) {
-    let width = vectors.len() / routes.len();
-    let mut sets = [Set::default(); Plan::GROUP / QUERIES];
-    let mut filled_sets = 0;
-    let mut set = Set::default();
-    for (b, route) in routes.iter().enumerate() {
-        if route.mean == mean {
-            set.members[set.filled] = b;
-            set.filled += 1;
-        }
-        if set.filled == QUERIES || set.filled > 0 && b + 1 == routes.len() {
-            let last = set.members[set.filled - 1];
-            set.members[set.filled..].fill(last);
-            let mut any = [V::Element::default(); Plan::MOST_TILE];
-            for &b in &set.members[..set.filled] {
-                for (any, &w) in any.iter_mut().zip(&weights[b * plan.tile..][..count]) {
-                    *any = if w > *any { w } else { *any };
-                }
-            }
-            let active = &mut active[filled_sets * plan.tile..][..count];
-            for (n, any) in (0..).zip(&any[..count]) {
-                active[set.active] = n;
-                set.active += usize::from(*any > V::Element::default());
-            }
-            sets[filled_sets] = set;
-            filled_sets += 1;
-            set = Set::default();
-        }
-    }
-    let sets = &sets[..filled_sets];
-    let one = sets.len() == 1 && sets[0].filled == 1;
-    let mut k = 0;
-    // Some columns for all queries, so that they stay in the first-level cache.
-    while k < plan.stride {
-        let columns = match (plan.stride - k) / V::LANES {
-            8.. if one => 8,
-            3.. => 3,
-            _ => 1,
-        };
-        for (set, active) in sets.iter().zip(active.chunks_exact(plan.tile)) {
-            let active = &active[..set.active];
-            if active.is_empty() {
-                continue;
-            }
-            // SAFETY: `active` holds rows of the tile and the columns stay within a row; the sums of different queries are
-            // apart; the instruction set is the caller's promise.
-            unsafe {
-                let y = y.as_ptr().add(k);
-                let w = set.members.map(|b| weights.as_ptr().add(b * plan.tile));
-                let sums = set.members.map(|b| vectors.as_mut_ptr().add(b * width + k));
-                // As many sums as registers leave room for.
-                if columns == 1 {
-                    weighted_columns::<V, QUERIES, 1>(y, plan.stride, active, &w, &sums, set.filled);
-                } else if columns == 8 {
-                    weighted_columns::<V, 1, 8>(y, plan.stride, active, &w, &sums, 1);
-                } else if V::REGISTERS >= 32 && set.filled > 4 {
-                    weighted_columns::<V, QUERIES, 3>(y, plan.stride, active, &w, &sums, set.filled);
-                } else {
-                    weighted_columns::<V, 4, 3>(y, plan.stride, active, &w, &sums, set.filled.min(4));
-                    if set.filled > 4 {
-                        weighted_columns::<V, 4, 3>(y, plan.stride, active, &w[4..], &sums[4..], set.filled - 4);
-                    }
-                }
-            }
-        }
-        k += columns * V::LANES;
-    }
-}
-
-/// `sums[r][..COLUMNS * LANES] += Σ_n w_r[n] y_n` for the first `filled` of `ROWS` queries, accumulated in registers over the
-/// tile.
-#[inline(always)]
-unsafe fn weighted_columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(
-    y: *const V::Element,
-    stride: usize,
-    active: &[u32],
-    weights: &[*const V::Element],
-    sums: &[*mut f64],
-    filled: usize,
-) {
-    // SAFETY: the caller's promises.
-    unsafe {
-        let weights: [*const V::Element; ROWS] = std::array::from_fn(|r| weights[r]);
-        let mut acc = [[V::splat(V::Element::default()); COLUMNS]; ROWS];
-        for &n in active {
-            let row = y.add(n as usize * stride);
-            let columns: [V; COLUMNS] = std::array::from_fn(|c| V::load(row.add(c * V::LANES)));
-            for r in 0..ROWS {
-                let w = V::splat(*weights[r].add(n as usize));
-                for c in 0..COLUMNS {
-                    acc[r][c] = w.mul_add(columns[c], acc[r][c]);
-                }
-            }
-        }
-        for (acc, sum) in acc.iter().zip(sums).take(filled) {
-            for (c, acc) in acc.iter().enumerate() {
-                acc.add_to(sum.add(c * V::LANES));
-            }
-        }
-    }
 }

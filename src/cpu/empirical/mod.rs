@@ -2,16 +2,17 @@
 //! the data (reg 3.8; `score::empirical` has the mathematics).
 //!
 //! Queries to which few rows are near are answered by [`near`], the others by a pass over all rows: [`route`] says in which
-//! arithmetic a query is answered, [`chunk`] is the kernel, [`sums`] what it accumulates; here the work is dealt out and the
-//! chunks' results are joined. Every sum runs in an order that follows from the data set alone
+//! arithmetic a query is answered, [`chunk`] is the kernel, [`means`] its second product, [`sums`] what it accumulates; here
+//! the work is dealt out and the chunks' results are joined. Every sum runs in an order that follows from the data set alone
 //! (see [`Plan`]): tiles within a chunk, then chunks.
 //!
-//! Memory: per thread a tile of max(400 KiB / 8d, 8) rows in up to three forms (20 bytes a number) and `64 × tile`
+//! Memory: per thread a tile of max(400 KiB / 4d, 16) rows in up to three forms (20 bytes a number) and `128 × tile`
 //! distances and weights; per wave at most [`WAVE_BYTES`] of chunk results, or one query's if that is more (`32 chunks ×
 //! 2d` numbers, 3d for a JVP). Nothing is of size batch × N.
 
 mod certificate;
 mod chunk;
+mod means;
 mod near;
 mod route;
 mod small;
@@ -26,7 +27,7 @@ use crate::engine::{Grade, Moments, Query};
 use crate::error::{Result, per_row, try_collect, try_vec};
 use crate::exec::{Exec, Trail};
 use certificate::{Arithmetic, Certificate, Position};
-use chunk::{ChunkTask, Packed, Scratch, needs_double, needs_single};
+use chunk::{ChunkTask, Packed, Scratch, group, needs_double, needs_single};
 use route::{Mean, Route};
 use std::sync::Mutex;
 use sums::{Running, Sums, exp_neg};
@@ -150,7 +151,7 @@ fn pass(
     };
     let width = parts * plan.stride;
 
-    let group = (WAVE_BYTES / (chunks * width.max(1) * size_of::<f64>())).clamp(1, Plan::GROUP);
+    let group = (WAVE_BYTES / (chunks * width.max(1) * size_of::<f64>())).clamp(1, group(plan.stride));
     let wave = (WAVE_BYTES / (group * chunks * width.max(1) * size_of::<f64>()))
         .min((4 * pool.threads()).div_ceil(chunks))
         .max(1)
