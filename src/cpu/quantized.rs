@@ -192,6 +192,7 @@ impl Quantized {
 
     /// The scores of `YS` registers of rows of `block`, from row `at` on, for the first `XS` of the queries.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
     unsafe fn against<S: Isa, const XS: usize, const YS: usize>(
         &self,
         x: &Coded,

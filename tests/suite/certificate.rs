@@ -439,6 +439,7 @@ fn bounds_grow_with_tolerance<A: Api>() {
             }
         }
         let sum = |o: &Outputs| o.denoised_error_bound.iter().sum::<f64>();
-        assert!(sum(&found[3]) > 1.001 * sum(&found[0]));
+        // Few columns: every row is summed.
+        assert!(i == 0 || sum(&found[3]) > 1.001 * sum(&found[0]));
     }
 }

@@ -7,7 +7,15 @@ use crate::data::Rng;
 use mnemo::tensor::Dtype;
 use std::ops::Range;
 
-both!(evaluations, derivatives, nearest_rows, samples, samples_in_blocks, one_score_in_many_threads);
+both!(
+    evaluations,
+    derivatives,
+    nearest_rows,
+    samples,
+    a_step_knows_nothing_of_the_last,
+    samples_in_blocks,
+    one_score_in_many_threads
+);
 
 /// Enough rows for several chunks, in a dimension that the kernels answer by products, in one by differences and in one by
 /// bounds.
@@ -212,4 +220,40 @@ fn one_score_in_many_threads<A: Api>() {
             scope.spawn(|| (0..5).for_each(|_| assert!(bits() == expected)));
         }
     });
+}
+
+/// Many steps in one call, in which each begins its search where the last one ended, and one call for each step.
+fn a_step_knows_nothing_of_the_last<A: Api>() {
+    let (n, d) = SHAPES[2];
+    let mut rng = Rng(71);
+    // Rows along a few directions, as those of images are, so that from step to step some rows count, a few or one.
+    let directions = rng.normals(5 * d);
+    let data: Vec<f64> = (0..n)
+        .flat_map(|_| {
+            let along = rng.normals(5);
+            let noise = rng.normals(d);
+            (0..d)
+                .map(|j| 0.05 * noise[j] + (0..5).map(|k| along[k] * directions[k * d + j]).sum::<f64>())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let times = [4.0, 2.0, 1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02];
+    let start = Matrix::new(Dtype::F64, &rng.normals(9 * d).iter().map(|v| 4.0 * v).collect::<Vec<_>>(), d);
+    for machine in A::every(2) {
+        let dataset = machine.dataset(&Matrix::new(Dtype::F32, &data, d), None, Decoding::default()).unwrap();
+        let process = A::process(&Kind::VePower(2.0, 1.0, 80.0)).unwrap();
+        let score = machine.empirical(&dataset, &process, Empirical::default()).unwrap();
+        for solver in [Solver::Euler, Solver::Heun] {
+            let options = |times: &[f64]| Options { solver, grid: Grid::Custom(times.to_vec()), ..Options::default() };
+            let (mut whole, mut stepped) = (start.clone(), start.clone());
+            A::sample(&score, &options(&times), &mut whole, None, Call::default()).unwrap();
+            for pair in times.windows(2) {
+                A::sample(&score, &options(pair), &mut stepped, None, Call::default()).unwrap();
+            }
+            assert_eq!(whole.values(), stepped.values(), "{solver:?} on {}", machine.describe());
+            // The paths have come to the data, so that bounds were of use.
+            let (distances, _) = A::nearest(&dataset, &whole, 1, Call::default()).unwrap();
+            assert!(distances.iter().all(|v| *v < 1.0), "{distances:?}");
+        }
+    }
 }
