@@ -128,7 +128,7 @@ pub unsafe extern "C" fn mnemo_dataset_copy(
 /// MNEMO_E_IO; nothing is allocated before sizes are checked. Owned by the caller: mnemo_dataset_release.
 ///
 /// Rows that exceed the context's memory_limit stay in the file, if it is not compressed: it is kept open, and every call
-/// reads what it needs, at most 32 KiB at a time on the stack of each thread. In memory are then 8 bytes a row and 8 a label
+/// reads what it needs, at most 8 KiB at a time on the stack of each thread. In memory are then 8 bytes a row and 8 a label
 /// (labels alone must fit the limit), and what calls take anyway. Results have the same bits as with the rows in memory,
 /// with one exception: scores at small sigma, whose near rows are found and summed apart where the limit leaves room for
 /// it (see memory_limit) and by a pass over all rows where it does not, may differ within their error. A file that cannot

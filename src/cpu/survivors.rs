@@ -205,8 +205,11 @@ impl<'a> Scan<'a> {
         pool.run(chunks, queries * scan.rows.len() * NUMBERS / 4 / PERIOD * SAMPLED, |c| {
             // SAFETY: each task has its own part, and `counts` outlives `run`.
             let counts = unsafe { parts.part(c * queries..(c + 1) * queries) };
-            isa.run(Count { scan, chunk: scan.plan.chunk_range(c), counts });
+            if isa.run(Count { scan, chunk: scan.plan.chunk_range(c), counts }).is_err() {
+                scan.lacking.store(true, Ordering::Relaxed);
+            }
         })?;
+        scan.check()?;
         let sampled = (0..chunks).flat_map(|c| Among::Sample.pieces(self.plan.chunk_range(c)));
         let sampled: usize = sampled.map(|piece| piece.len()).sum();
         let all = self.rows.len().div_ceil(BLOCK);
@@ -230,11 +233,12 @@ impl<'a> Scan<'a> {
         self.narrow(b, self.distance(isa, b, row, decoded));
     }
 
-    /// The smallest squared distance, when all chunks have been searched, and the largest score that a row that is wanted
-    /// can have.
-    pub fn nearest(&self, b: usize) -> (f64, f32) {
+    /// The smallest squared distance, when all chunks have been searched, and the largest scores that its row, and that a row
+    /// that is wanted, can have.
+    pub fn nearest(&self, b: usize) -> (f64, f32, f32) {
         let best = self.limit(b);
-        (best, self.prepared.threshold(b, best + self.margin(b)).quantized)
+        let score = |d2: f64| self.prepared.threshold(b, d2).quantized;
+        (best, score(best), score(best + self.margin(b)))
     }
 
     /// Searches chunk `c`, into `found`, in which each query keeps as many rows as there is `room` for. `row` is room for
@@ -280,27 +284,29 @@ impl<'a> Scan<'a> {
     }
 
     /// The scores of rows of `blocks` for a group of queries: `found(b, block, scores)` where one is at most what
-    /// `thresholds` say. How many blocks the projection left to each query is added to `left`.
+    /// `thresholds` say. How many blocks the projection left to each query is added to `left`; `scores` is room for a score
+    /// of each row and query.
     ///
     /// # Safety
     /// See [`super::vector`].
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     unsafe fn look<S: Isa>(
         &self,
         queries: &Range<usize>,
         blocks: Range<usize>,
         thresholds: &Thresholds,
         project: bool,
+        scores: &mut [f32],
         left: &mut [usize; Plan::GROUP],
         mut found: impl FnMut(usize, usize, &[f32; BLOCK]),
     ) {
         let mut masks = [u64::MAX >> (64 - queries.len()); BLOCKS];
         if project {
             masks.fill(0);
-            let mut scores = [0.0; Plan::GROUP * ROWS];
             let x = &self.prepared.projected[queries.start * NUMBERS..queries.end * NUMBERS];
             // SAFETY: the instruction set is the caller's promise.
-            unsafe { self.bounds.projection.scores::<S>(x, blocks.clone(), &mut scores) };
+            unsafe { self.bounds.projection.scores::<S>(x, blocks.clone(), scores) };
             for (b, scores) in scores.chunks_exact(blocks.len() * BLOCK).enumerate().take(queries.len()) {
                 let most = thresholds.projected[b];
                 for (mask, scores) in masks.iter_mut().zip(scores.chunks_exact(BLOCK)) {
@@ -390,7 +396,7 @@ impl Kernel for Smallest<'_> {
             let lack = |_| Error::no_memory(seeds as u128 * 16, "rows near a sample");
             found.try_reserve(seeds).map_err(lack)?;
         }
-        let mut scores = [0.0; Plan::GROUP * ROWS];
+        let mut scores = try_vec(found.len().min(Plan::GROUP) * ROWS, 0.0, "scores of rows")?;
         for blocks in among.pieces(chunk.clone()) {
             for g in 0..found.len().div_ceil(Plan::GROUP) {
                 if scan.stop.now() {
@@ -419,11 +425,12 @@ struct Count<'a> {
 }
 
 impl Kernel for Count<'_> {
-    type Output = ();
+    type Output = Result<()>;
 
     #[inline(always)]
-    unsafe fn run<S: Isa>(self) {
+    unsafe fn run<S: Isa>(self) -> Result<()> {
         let Self { scan, chunk, counts } = self;
+        let mut scores = try_vec(counts.len().min(Plan::GROUP) * SAMPLED * BLOCK, 0.0, "scores of rows")?;
         for g in 0..counts.len().div_ceil(Plan::GROUP) {
             let queries = group_of(g, counts.len());
             let counts = &mut counts[queries.clone()];
@@ -431,16 +438,17 @@ impl Kernel for Count<'_> {
             let mut left = [0; Plan::GROUP];
             for blocks in Among::Sample.pieces(chunk.clone()) {
                 if scan.stop.now() {
-                    return;
+                    return Ok(());
                 }
                 let count = |b: usize, _: usize, scores: &[f32; BLOCK]| {
                     counts[b].rows += scores.iter().filter(|s| **s <= thresholds.wanted[b]).count();
                 };
                 // SAFETY: the instruction set is this function's own precondition.
-                unsafe { scan.look::<S>(&queries, blocks, &thresholds, true, &mut left, count) };
+                unsafe { scan.look::<S>(&queries, blocks, &thresholds, true, &mut scores, &mut left, count) };
             }
             counts.iter_mut().zip(left).for_each(|(count, left)| count.blocks = left);
         }
+        Ok(())
     }
 }
 
@@ -489,6 +497,7 @@ impl Kernel for Survivors<'_> {
         let mut pairs = try_vec(slots * found.len().min(Plan::GROUP), (0, 0), "rows near a sample")?;
         pairs.clear();
         let mut indices = try_vec(slots, 0, "rows near a sample")?;
+        let mut scores = try_vec(found.len().min(Plan::GROUP) * ROWS, 0.0, "scores of rows")?;
         let (mut left, mut asked) = ([0; Plan::GROUP], [0_u64; ROWS]);
         let groups = found.len().div_ceil(Plan::GROUP);
         let project = per_row(groups, |g| scan.projects(group_of(g, scan.limits.len())))?;
@@ -506,18 +515,26 @@ impl Kernel for Survivors<'_> {
             let thresholds = scan.thresholds(queries.clone());
             asked.fill(0);
             let mut lacking = false;
+            let keeps = scan.keeps_candidates();
             let sort = |b: usize, block: usize, scores: &[f32; BLOCK]| {
                 let at = block * BLOCK;
-                for (i, &score) in scores.iter().enumerate() {
-                    asked[at - first + i] |= u64::from(score <= thresholds.nearest[b]) << b;
-                    if score <= thresholds.wanted[b] && scan.keeps_candidates() && at + i < rows.end {
-                        let candidate = Candidate { score, index: (at + i) as u32 };
+                let mut nearest = at_most(scores, thresholds.nearest[b]);
+                while nearest != 0 {
+                    asked[at - first + nearest.trailing_zeros() as usize] |= 1 << b;
+                    nearest &= nearest - 1;
+                }
+                let mut wanted = if keeps { at_most(scores, thresholds.wanted[b]) } else { 0 };
+                while wanted != 0 {
+                    let i = wanted.trailing_zeros() as usize;
+                    wanted &= wanted - 1;
+                    if at + i < rows.end {
+                        let candidate = Candidate { score: scores[i], index: (at + i) as u32 };
                         lacking |= !add(&mut found[b].candidates, candidate, thresholds.wanted[b], room);
                     }
                 }
             };
             // SAFETY: the instruction set is this function's own precondition.
-            unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], &mut left, sort) };
+            unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], &mut scores, &mut left, sort) };
             if lacking {
                 return Err(Error::no_memory(room as u128 * 16, "rows near a sample"));
             }
@@ -547,6 +564,16 @@ impl Kernel for Survivors<'_> {
         }
         Ok(())
     }
+}
+
+/// Which of the scores are at most `most`, a bit for each.
+#[inline(always)]
+fn at_most(scores: &[f32; BLOCK], most: f32) -> u32 {
+    let mut bits = 0;
+    for (i, score) in scores.iter().enumerate() {
+        bits |= u32::from(*score <= most) << i;
+    }
+    bits
 }
 
 /// Adds a candidate; when they are twice as many as there is room for, the larger scores go. False if memory lacks.

@@ -301,7 +301,7 @@ impl Rows {
 }
 
 /// Decodes rows; those of a file it reads many at a time, into a block on the stack.
-pub struct Reader<'a, const BYTES: usize = { 32 << 10 }> {
+pub struct Reader<'a, const BYTES: usize = { 8 << 10 }> {
     rows: &'a Rows,
     raw: stored::Reader<'a, BYTES>,
 }

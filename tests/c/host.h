@@ -8,8 +8,8 @@
 #include <pthread.h>
 #include <signal.h>
 
-/* Enough work for a pool to be started: ROWS * DIM * BATCH element operations and more. */
-enum { ROWS = 1200, DIM = 16, BATCH = 4, POINTS = BATCH * DIM };
+/* Enough work for a pool to be started, and more columns than are answered without one. */
+enum { ROWS = 1200, DIM = 17, BATCH = 4, POINTS = BATCH * DIM };
 
 static mnemo_error error;
 

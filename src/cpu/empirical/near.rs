@@ -8,7 +8,7 @@
 
 use super::super::bounds::Bounds;
 use super::super::pool::{Parts, Pool};
-use super::super::survivors::{Among, Candidate, Found, Neighbour, Scan, Wanted};
+use super::super::survivors::{Among, Candidate, Found, Scan, Wanted};
 use super::super::tile::{Buffer, Plan, SquaredDifference, pack, pair_list};
 use super::super::vector::Isa;
 use super::super::{InstructionSet, Kernel};
@@ -96,8 +96,8 @@ pub fn run(
         pool.run(ids.len(), ids.len() * plan.stride * 64, |i| {
             // SAFETY: what was found for query i, its flag and its outputs are this task's alone.
             let of_chunk = |c: usize| unsafe { &parts.part(c * ids.len() + i..c * ids.len() + i + 1)[0] };
-            let (best, most) = scan.nearest(i);
-            let Some(mut candidates) = candidates(chunks, of_chunk, room, most, rows.len() / SHARE_OF_ALL) else {
+            let (best, of_best, most) = scan.nearest(i);
+            let Some(candidates) = candidates(chunks, of_chunk, room, most, rows.len() / SHARE_OF_ALL) else {
                 // SAFETY: as above.
                 unsafe { flags.part(i..i + 1)[0] = true };
                 return;
@@ -112,7 +112,7 @@ pub fn run(
                 arithmetic: Arithmetic::list(isa, candidates.len(), rows.len(), cut),
             };
             with_scratch(&mut |tile, vectors| {
-                let add = Add { merge: &merge, best, cut, candidates: &mut candidates, tile, vectors };
+                let add = Add { merge: &merge, best, of_best, cut, candidates: &candidates, tile, vectors };
                 let mut running = [isa.run(add)];
                 // One "chunk", whose results are the total.
                 let (running, sums) = (Parts::new(&mut running), Parts::new(vectors));
@@ -125,15 +125,15 @@ pub fn run(
     Ok(left)
 }
 
-/// The rows found in the chunks whose scores are at most `most`, in index order, with room for their squared distances;
-/// `None` if there are, or may be, more in a chunk than there is room for, or more than `at_most`.
+/// The rows found in the chunks whose scores are at most `most`, in index order; `None` if there are, or may be, more in a
+/// chunk than there is room for, or more than `at_most`.
 fn candidates<'a>(
     chunks: usize,
     found: impl Fn(usize) -> &'a Found,
     room: impl Fn(usize) -> usize,
     most: f32,
     at_most: usize,
-) -> Option<Vec<Neighbour>> {
+) -> Option<Vec<Candidate>> {
     let mut all = Vec::new();
     for c in 0..chunks {
         let candidates = || found(c).candidates.iter().filter(|c| c.score <= most);
@@ -141,76 +141,85 @@ fn candidates<'a>(
         if count >= room(c) || all.len() + count > at_most || all.try_reserve(count).is_err() {
             return None;
         }
-        all.extend(candidates().map(|c| Neighbour { d2: 0.0, index: c.index }));
+        all.extend(candidates());
     }
-    all.sort_unstable_by_key(|n| n.index);
+    all.sort_unstable_by_key(|c: &Candidate| c.index);
     Some(all)
 }
 
 /// The sums over the rows near one query.
 struct Add<'a, 'q> {
     merge: &'a Merge<'q>,
-    /// The smallest squared distance.
+    /// The smallest squared distance, and the largest score of a row that may have it.
     best: f64,
+    of_best: f32,
     cut: f64,
-    candidates: &'a mut [Neighbour],
+    candidates: &'a [Candidate],
     tile: &'a mut [f64],
     vectors: &'a mut [f64],
 }
 
-/// Candidates that are measured together, and as pairs of the one query and a slot.
-const TOGETHER: usize = 32;
-const PAIRS: [(u32, u32); TOGETHER] = {
-    let mut pairs = [(0, 0); TOGETHER];
-    let mut i = 0;
-    while i < TOGETHER {
-        pairs[i].1 = i as u32;
-        i += 1;
+/// Candidates that are decoded together, few enough for the first-level cache, and as pairs of the one query and a slot.
+const TOGETHER: usize = 4;
+const PAIRS: [(u32, u32); TOGETHER] = [(0, 0), (0, 1), (0, 2), (0, 3)];
+
+impl Add<'_, '_> {
+    /// Decodes up to [`TOGETHER`] rows, into slots of the tile, and measures them.
+    #[inline(always)]
+    unsafe fn measure<S: Isa>(&mut self, candidates: &[Candidate]) -> [f64; TOGETHER] {
+        let Merge { query, stride, x, .. } = *self.merge;
+        for (row, c) in self.tile.chunks_exact_mut(stride).zip(candidates) {
+            query.rows.decode(c.index as usize, &mut row[..query.rows.dim()]);
+        }
+        let mut d2 = [0.0; TOGETHER];
+        let out = &mut d2[..candidates.len()];
+        // SAFETY: the instruction set is the caller's promise.
+        unsafe { pair_list::<S::Double, SquaredDifference>(x, self.tile, &PAIRS[..out.len()], stride, out) };
+        d2
     }
-    pairs
-};
+}
 
 impl Kernel for Add<'_, '_> {
     type Output = Running;
 
     #[inline(always)]
-    unsafe fn run<S: Isa>(self) -> Running {
-        let Self { merge, best, cut, candidates, tile, vectors } = self;
-        let Merge { query, stride, tangent, h, .. } = *merge;
-        let slots = tile.len() / stride;
-        for candidates in candidates.chunks_mut(slots.min(TOGETHER)) {
-            for (row, n) in tile.chunks_exact_mut(stride).zip(&*candidates) {
-                query.rows.decode(n.index as usize, &mut row[..query.rows.dim()]);
-            }
-            let mut d2 = [0.0; TOGETHER];
-            let d2 = &mut d2[..candidates.len()];
+    unsafe fn run<S: Isa>(mut self) -> Running {
+        const LANES: usize = 16;
+        let Merge { query, stride, tangent, h, .. } = *self.merge;
+        let (best, of_best, candidates) = (self.best, self.of_best, self.candidates);
+        let mut run = Running { best, included: 1.0, ..Running::START };
+        for c in candidates.iter().filter(|c| c.score <= of_best) {
             // SAFETY: the instruction set is this function's own precondition.
-            unsafe { pair_list::<S::Double, SquaredDifference>(merge.x, tile, &PAIRS[..d2.len()], stride, d2) };
-            candidates.iter_mut().zip(d2).for_each(|(n, d2)| n.d2 = *d2);
+            if unsafe { self.measure::<S>(std::slice::from_ref(c)) }[0] == best {
+                run.index = c.index as usize;
+                break;
+            }
         }
-        let index = candidates.iter().find(|n| n.d2 == best).map_or(0, |n| n.index as usize);
-        let near = || candidates.iter().filter(|n| h * (n.d2 - best) <= cut && n.index as usize != index);
-        let mut run = Running { best, index, included: 1.0, ..Running::START };
-        for n in near() {
-            let w = exp_neg::<S>(h * (n.d2 - best));
-            run.rest += w;
-            run.excess = S::mul_add(w, n.d2 - best, run.excess);
+        self.vectors.fill(0.0);
+        if !self.vectors.is_empty() {
+            query.rows.decode(run.index, &mut Sums::of(self.vectors, stride).centre[..query.rows.dim()]);
         }
-        run.included += run.rest;
-        if vectors.is_empty() {
-            return run;
-        }
-        vectors.fill(0.0);
-        let sums = Sums::of(vectors, stride);
-        query.rows.decode(run.index, &mut sums.centre[..query.rows.dim()]);
-        let row = &mut tile[..stride];
-        for n in near() {
-            let w = exp_neg::<S>(h * (n.d2 - best));
-            query.rows.decode(n.index as usize, &mut row[..query.rows.dim()]);
-            row.iter_mut().zip(&*sums.centre).for_each(|(y, c)| *y -= c);
-            sums.mean.iter_mut().zip(&*row).for_each(|(sum, y)| *sum = S::mul_add(w, *y, *sum));
-            if let Some(v) = tangent {
-                const LANES: usize = 16;
+        for candidates in candidates.chunks(TOGETHER) {
+            // SAFETY: as above.
+            let d2 = unsafe { self.measure::<S>(candidates) };
+            for ((c, d2), row) in candidates.iter().zip(d2).zip(self.tile.chunks_exact_mut(stride)) {
+                if h * (d2 - best) > self.cut || c.index as usize == run.index {
+                    continue;
+                }
+                let w = exp_neg::<S>(h * (d2 - best));
+                run.rest += w;
+                run.excess = S::mul_add(w, d2 - best, run.excess);
+                if self.vectors.is_empty() {
+                    continue;
+                }
+                let sums = Sums::of(self.vectors, stride);
+                let Some(v) = tangent else {
+                    let terms = sums.mean.iter_mut().zip(row.iter().zip(&*sums.centre));
+                    terms.for_each(|(sum, (y, c))| *sum = S::mul_add(w, y - c, *sum));
+                    continue;
+                };
+                row.iter_mut().zip(&*sums.centre).for_each(|(y, c)| *y -= c);
+                sums.mean.iter_mut().zip(&*row).for_each(|(sum, y)| *sum = S::mul_add(w, *y, *sum));
                 let mut lanes = [0.0; LANES];
                 for (y, v) in row.chunks_exact(LANES).zip(v.chunks_exact(LANES)) {
                     for l in 0..LANES {
@@ -222,6 +231,7 @@ impl Kernel for Add<'_, '_> {
                 sums.product.iter_mut().zip(&*row).for_each(|(sum, y)| *sum = S::mul_add(along, *y, *sum));
             }
         }
+        run.included += run.rest;
         run
     }
 }
