@@ -319,7 +319,7 @@ unsafe fn score_outputs(input: &mut Input, machine: &Machine) {
     let dtype = input.pick(&REALS);
     let mut all: mnemo_score_outputs = unsafe { zeroed() };
     let given = Given::new(input, dtype, &mut all);
-    let choice = input.u8();
+    let choice = u16::from_le_bytes([input.u8(), input.u8()]);
     for (i, (&at, tensor)) in OUTPUTS.iter().zip(&given.outputs).enumerate() {
         if choice & 1 << i != 0 {
             outputs.set(at, tensor.ptr());
