@@ -804,8 +804,8 @@ typedef struct mnemo_empirical_options {
    */
   double strength;
   /**
-   * Training rows whose summed weight is below this may be left out of ybar: in [0, 1), 0 leaves out none. Initially
-   * 1e-12, which is below what float64 results show.
+   * Training rows whose summed weight is below this may be left out: of ybar, and of the other sums where few rows have
+   * weight. In [0, 1), 0 leaves out none. Initially 1e-12, which is below what float64 results show.
    */
   double tolerance;
   /**

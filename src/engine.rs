@@ -57,7 +57,7 @@ pub struct Query<'a> {
     pub x: &'a Matrix,
     /// One precision per row of `x`: finite and not negative.
     pub precision: &'a [f64],
-    /// Rows whose summed weight is below this may be left out of the weighted mean; 0 leaves out nothing.
+    /// Rows whose summed weight is below this may be left out of the sums; 0 leaves out nothing.
     pub tolerance: f64,
     /// How exact the mean has to be.
     pub grade: Grade,

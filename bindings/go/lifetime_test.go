@@ -164,13 +164,15 @@ func TestScoreKeepsWhatItNeeds(t *testing.T) {
 			return eval(x, times, out)
 		}
 		g = must(c.NewCustomScore(p, 2, closing))(t)
+		plain := must(c.NewCustomScore(p, 2, through(s)))(t)
 		closers := []io.Closer{c, p, d}
 		for _, i := range order {
 			check(t, closers[i].Close())
 		}
 		a, b := normal[float64](3, 5, 2), normal[float64](3, 5, 2)
-		check(t, s.Sample(ctx, a))
+		check(t, plain.Sample(ctx, a))
 		check(t, g.Sample(ctx, b))
+		check(t, plain.Close())
 		if !same(a.Data, b.Data) || calls < 18 {
 			t.Errorf("the samples differ after %d evaluations", calls)
 		}

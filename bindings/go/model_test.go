@@ -171,9 +171,10 @@ func TestNestedModels(t *testing.T) {
 	p := edm(t)
 	data := newDataset(t, newContext(t), normal[float64](1, 20, 2), nil)
 	exact := empirical(t, data, p)
-	outer := custom(t, p, 2, through(custom(t, p, 2, through(custom(t, p, 2, through(exact))))))
+	inner := custom(t, p, 2, through(exact))
+	outer := custom(t, p, 2, through(custom(t, p, 2, through(inner))))
 	direct, nested := normal[float64](2, 6, 2), normal[float64](2, 6, 2)
-	check(t, exact.Sample(ctx, direct))
+	check(t, inner.Sample(ctx, direct))
 	check(t, outer.Sample(ctx, nested))
 	if !same(direct.Data, nested.Data) {
 		t.Error("through three models the samples differ")

@@ -52,8 +52,8 @@ pub struct mnemo_empirical_options {
     pub regularizer: u32,
     /// The regularizer's constant c; not looked at for MNEMO_REG_NONE, nor for empirical Bayes with a log_strength.
     pub strength: f64,
-    /// Training rows whose summed weight is below this may be left out of ybar: in [0, 1), 0 leaves out none. Initially
-    /// 1e-12, which is below what float64 results show.
+    /// Training rows whose summed weight is below this may be left out: of ybar, and of the other sums where few rows have
+    /// weight. In [0, 1), 0 leaves out none. Initially 1e-12, which is below what float64 results show.
     pub tolerance: f64,
     /// With conditional = 1, the label whose rows alone form the score.
     pub label: i64,

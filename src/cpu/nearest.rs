@@ -188,7 +188,7 @@ pub fn run(
         let scan = match scan {
             Some(mut scan) => {
                 scan.begin(pool, isa, Among::All)?;
-                scan.count(pool, isa)?;
+                scan.count(pool, isa, true)?;
                 Some(scan)
             }
             None => None,
@@ -223,7 +223,7 @@ pub fn run(
             let spare = scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
             let Some((mut tile, mut d2)) = spare else { unreachable!("one scratch per thread") };
             match &scan {
-                Some(scan) => scan.measure(isa, c, found, room(c), &mut tile),
+                Some(scan) => scan.measure(isa, c, found, &mut tile),
                 None => isa.run(ChunkTask {
                     rows,
                     plan: &plan,
@@ -251,7 +251,10 @@ pub fn run(
             let candidates = (0..chunks).flat_map(|c| &found[at(c)].nearest);
             all.iter_mut().zip(candidates).for_each(|(to, from)| *to = *from);
             all.sort_unstable();
-            for (j, n) in all[..k].iter().enumerate() {
+            let Some(best) = all.get(..k) else {
+                return Err(Error::file("rows: the data set's file changed while it was read"));
+            };
+            for (j, n) in best.iter().enumerate() {
                 distance[id * k + j] = match metric {
                     Metric::L2 => n.d2.sqrt(),
                     Metric::Cosine => 0.5 * n.d2,

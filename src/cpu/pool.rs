@@ -93,8 +93,14 @@ impl Pool {
         const WORTH_WAKING: usize = 60_000;
         if self.threads == 1 || tasks < 2 || work < WORTH_WAKING {
             (0..tasks).for_each(task);
+            return Ok(());
+        }
+        let pool = self.start()?;
+        if pool.current_thread_index().is_some() {
+            // Within a task of `run_watched`: a worker that waited for its parts would begin another such task meanwhile.
+            (0..tasks).for_each(task);
         } else {
-            self.start()?.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(task));
+            pool.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(task));
         }
         Ok(())
     }

@@ -64,8 +64,7 @@ pub struct Candidate {
 pub struct Found {
     /// The k nearest that were measured, if the k nearest are wanted.
     pub nearest: BinaryHeap<Neighbour>,
-    /// Rows that may be near enough, if such are wanted, in any order: those with the smallest scores if they are more than
-    /// there is room for.
+    /// Rows that may be near enough, if such are wanted, in any order.
     pub candidates: Vec<Candidate>,
 }
 
@@ -197,15 +196,15 @@ impl<'a> Scan<'a> {
         scan.check()
     }
 
-    /// Counts on a sample how many rows will be measured for each query.
-    pub fn count(&mut self, pool: &Pool, isa: InstructionSet) -> Result<()> {
+    /// Counts on a sample how many rows the bounds leave to each query: those by codes alone, or after the projection's.
+    pub fn count(&mut self, pool: &Pool, isa: InstructionSet, project: bool) -> Result<()> {
         let (chunks, queries) = (self.plan.chunks(), self.limits.len());
         let mut counts = try_vec(queries * chunks, Expected::default(), "one value per query")?;
         let (parts, scan) = (Parts::new(&mut counts), &*self);
         pool.run(chunks, queries * scan.rows.len() * NUMBERS / 4 / PERIOD * SAMPLED, |c| {
             // SAFETY: each task has its own part, and `counts` outlives `run`.
             let counts = unsafe { parts.part(c * queries..(c + 1) * queries) };
-            if isa.run(Count { scan, chunk: scan.plan.chunk_range(c), counts }).is_err() {
+            if isa.run(Count { scan, chunk: scan.plan.chunk_range(c), project, counts }).is_err() {
                 scan.lacking.store(true, Ordering::Relaxed);
             }
         })?;
@@ -228,6 +227,11 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
+    /// About how many rows the bounds leave to query `b`.
+    pub fn expected(&self, b: usize) -> usize {
+        self.expected[b].rows
+    }
+
     /// Makes the search of query `b` for the rows near to it narrower by one that may be the nearest. `decoded` is room for it.
     pub fn hint(&self, isa: InstructionSet, b: usize, row: usize, decoded: &mut [f64]) {
         self.narrow(b, self.distance(isa, b, row, decoded));
@@ -241,10 +245,9 @@ impl<'a> Scan<'a> {
         (best, score(best), score(best + self.margin(b)))
     }
 
-    /// Searches chunk `c`, into `found`, in which each query keeps as many rows as there is `room` for. `row` is room for
-    /// decoded rows.
-    pub fn measure(&self, isa: InstructionSet, c: usize, found: &mut [Found], room: usize, row: &mut [f64]) {
-        if isa.run(Survivors { scan: self, chunk: self.plan.chunk_range(c), found, room, row }).is_err() {
+    /// Searches chunk `c`, into `found`. `row` is room for decoded rows.
+    pub fn measure(&self, isa: InstructionSet, c: usize, found: &mut [Found], row: &mut [f64]) {
+        if isa.run(Survivors { scan: self, chunk: self.plan.chunk_range(c), found, row }).is_err() {
             self.lacking.store(true, Ordering::Relaxed);
         }
     }
@@ -421,6 +424,7 @@ impl Kernel for Smallest<'_> {
 struct Count<'a> {
     scan: &'a Scan<'a>,
     chunk: Range<usize>,
+    project: bool,
     counts: &'a mut [Expected],
 }
 
@@ -429,7 +433,7 @@ impl Kernel for Count<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Isa>(self) -> Result<()> {
-        let Self { scan, chunk, counts } = self;
+        let Self { scan, chunk, project, counts } = self;
         let mut scores = try_vec(counts.len().min(Plan::GROUP) * SAMPLED * BLOCK, 0.0, "scores of rows")?;
         for g in 0..counts.len().div_ceil(Plan::GROUP) {
             let queries = group_of(g, counts.len());
@@ -444,7 +448,7 @@ impl Kernel for Count<'_> {
                     counts[b].rows += scores.iter().filter(|s| **s <= thresholds.wanted[b]).count();
                 };
                 // SAFETY: the instruction set is this function's own precondition.
-                unsafe { scan.look::<S>(&queries, blocks, &thresholds, true, &mut scores, &mut left, count) };
+                unsafe { scan.look::<S>(&queries, blocks, &thresholds, project, &mut scores, &mut left, count) };
             }
             counts.iter_mut().zip(left).for_each(|(count, left)| count.blocks = left);
         }
@@ -481,7 +485,6 @@ struct Survivors<'a> {
     scan: &'a Scan<'a>,
     chunk: Range<usize>,
     found: &'a mut [Found],
-    room: usize,
     row: &'a mut [f64],
 }
 
@@ -491,7 +494,7 @@ impl Kernel for Survivors<'_> {
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)]
     unsafe fn run<S: Isa>(self) -> Result<()> {
-        let Self { scan, chunk, found, room, row } = self;
+        let Self { scan, chunk, found, row } = self;
         let Scan { rows: data, plan, .. } = *scan;
         let slots = row.len() / plan.stride;
         let mut pairs = try_vec(slots * found.len().min(Plan::GROUP), (0, 0), "rows near a sample")?;
@@ -529,14 +532,14 @@ impl Kernel for Survivors<'_> {
                     wanted &= wanted - 1;
                     if at + i < rows.end {
                         let candidate = Candidate { score: scores[i], index: (at + i) as u32 };
-                        lacking |= !add(&mut found[b].candidates, candidate, thresholds.wanted[b], room);
+                        lacking |= !add(&mut found[b].candidates, candidate, thresholds.wanted[b]);
                     }
                 }
             };
             // SAFETY: the instruction set is this function's own precondition.
             unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], &mut scores, &mut left, sort) };
             if lacking {
-                return Err(Error::no_memory(room as u128 * 16, "rows near a sample"));
+                return Err(Error::no_memory(chunk.len() as u128 * 8, "rows near a sample"));
             }
             let mut slot = 0;
             for (n, &asked) in rows.zip(&asked) {
@@ -576,17 +579,15 @@ fn at_most(scores: &[f32; BLOCK], most: f32) -> u32 {
     bits
 }
 
-/// Adds a candidate; when they are twice as many as there is room for, the larger scores go. False if memory lacks.
-fn add(candidates: &mut Vec<Candidate>, candidate: Candidate, wanted: f32, room: usize) -> bool {
-    if candidates.len() == 2 * room {
+/// Adds a candidate; when there is no room for more, those that are no longer near enough go. False if memory lacks.
+fn add(candidates: &mut Vec<Candidate>, candidate: Candidate, wanted: f32) -> bool {
+    let full = candidates.len() == candidates.capacity();
+    if full {
         candidates.retain(|c| c.score <= wanted);
-        if candidates.len() > room {
-            let order = |a: &Candidate, b: &Candidate| a.score.total_cmp(&b.score).then(a.index.cmp(&b.index));
-            candidates.select_nth_unstable_by(room, order);
-            candidates.truncate(room);
-        }
     }
-    let there = candidates.try_reserve(1).is_ok();
+    // Room for as many again, unless half of them went.
+    let more = if full && candidates.len() > candidates.capacity() / 2 { candidates.len() } else { 1 };
+    let there = candidates.try_reserve(more).is_ok();
     if there {
         candidates.push(candidate);
     }

@@ -151,7 +151,8 @@ impl Rows {
         let mut raw_mean_single = try_vec(self.dim, 0.0, "data set mean")?;
         let narrow = self.dtype() != Dtype::F64;
         for ((mean, raw), single) in mean.iter_mut().zip(&mut raw_mean).zip(&mut raw_mean_single) {
-            *raw = (*mean / self.len as f64 - shift) / scale;
+            let plain = *mean / self.len as f64;
+            *raw = (plain - shift) / scale;
             #[allow(clippy::cast_possible_truncation)]
             let rounded = *raw as f32;
             *single = rounded.clamp(f32::MIN, f32::MAX);
@@ -159,7 +160,8 @@ impl Rows {
             if narrow {
                 *raw = f64::from(*single);
             }
-            *mean = scale * *raw + shift;
+            // Extreme scales, with which no engine uses raw numbers.
+            *mean = if raw.is_finite() { scale * *raw + shift } else { plain };
         }
         let mut squared_norms = try_vec(self.len, 0.0, "data set norms")?;
         let mut reader = self.reader(0..self.len);

@@ -281,7 +281,14 @@ impl Certificate<'_> {
 
         let about_centre = (variance + at.from_centre.powi(2)).sqrt().min(radius);
         let about = if local { (variance + at.from_best.powi(2)).sqrt() } else { about_centre };
-        let by_arithmetic = roundings * about + moved;
+        // Rows as raw numbers less their mean, scaled afterwards: what float64 rounds off rows as decoded.
+        let of_rows = if self.route.mean == Mean::Single {
+            let shift = self.rows.decoding().shift.abs();
+            3.0 * U64 * dim.sqrt() * (self.rows.min().abs().max(self.rows.max().abs()) + shift)
+        } else {
+            0.0
+        };
+        let by_arithmetic = roundings * about + moved + of_rows;
         let by_logits = a + b * (NO_WEIGHT * share * self.above()).sqrt() + product * about_centre;
         let by_weights = (2.0 * most).exp() * (by_logits * spread + 2.0 * h * variance * x_error);
         let by_skipping = self.missing(most).0 * farthest;

@@ -67,7 +67,9 @@ pub fn run(
     let first = |i: usize| Route::first(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut);
     let mut dense = per_row(query.x.rows(), |i| i)?;
     if query.subset.is_none() {
-        let few = |i: &usize| Route::perhaps_few(query, query.precision[*i], cut);
+        // Each query by itself: bounds are float32 numbers, which one from too far away would overflow.
+        const FAR: f64 = 1e29;
+        let few = |i: &usize| Route::perhaps_few(query, query.precision[*i], cut) && squared_norms[*i] < FAR;
         let near: Vec<usize> = dense.iter().copied().filter(few).collect();
         // Made at the first such query, whatever the batch: which rows count, and so the bits, depend on it.
         if !near.is_empty()
@@ -166,7 +168,9 @@ fn pass(
     let mut redo = try_vec(ids.len(), false, "one value per sample")?;
 
     for (w, wave_ids) in ids.chunks(wave).enumerate() {
-        exec.report((w * wave) as u64, ids.len() as u64)?;
+        // After those that were answered otherwise.
+        let before = query.x.rows().saturating_sub(ids.len());
+        exec.report(exec.told.get().0.max((before + w * wave) as u64), query.x.rows() as u64)?;
         let wave_routes = &routes[w * wave..][..wave_ids.len()];
         let packed = pack_queries(query, wave_ids, wave_routes, squared_norms, &plan)?;
         let h: Vec<f64> = wave_ids.iter().map(|&i| 0.5 * query.precision[i]).collect();

@@ -4,7 +4,8 @@
 //! order; the bounds only save work, so no bit depends on them. Everything is formed about the best row. Which queries are
 //! answered so depends on the query and the data alone, never on a hint.
 //!
-//! Memory: at most [`super::WAVE_BYTES`] of rows that may count, or one query's if that is more (4 bytes times N).
+//! Memory: 8 bytes for each row that may count, at most [`FOUND_BYTES`] or one query's if that is more (16 bytes times N);
+//! far less where queries are answered so in the end.
 
 use super::super::bounds::Bounds;
 use super::super::pool::{Parts, Pool};
@@ -15,16 +16,19 @@ use super::super::{InstructionSet, Kernel};
 use super::certificate::Arithmetic;
 use super::route::{NO_WEIGHT, Route};
 use super::sums::{Running, Sums, exp_neg};
-use super::{Merge, Results, WAVE_BYTES};
+use super::{Merge, Results};
 use crate::engine::{Moments, Query};
-use crate::error::{Result, per_row, try_vec};
+use crate::error::{Error, Result, per_row, try_vec};
 use crate::exec::Exec;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A query to which more than one in so many rows may count, of a chunk or of all, is answered by the dense pass, which costs
-/// no more then.
-const SHARE: usize = 4;
-const SHARE_OF_ALL: usize = 8;
+/// A query to which the bounds leave more than one in so many rows is answered by the dense pass, which costs no more then.
+/// They are counted on a sample, by codes alone and when the smallest distance is known: neither the other queries nor the
+/// order of threads decides.
+const SHARE: usize = 8;
+/// What the found rows of a wave may take if every row is near to every query.
+const FOUND_BYTES: usize = 256 << 20;
 
 /// Answers the queries `ids`; returns those that have too many rows near them.
 #[allow(clippy::too_many_arguments)]
@@ -42,9 +46,7 @@ pub fn run(
     let rows = query.rows;
     let plan = Plan::new(rows.len(), rows.dim());
     let chunks = plan.chunks();
-    let room = |c: usize| plan.chunk_range(c).len() / SHARE + 1;
-    let per_query = (0..chunks).map(room).sum::<usize>() * 2 * size_of::<Candidate>();
-    let wave = (WAVE_BYTES / per_query).clamp(1, 4 * Plan::GROUP);
+    let wave = (FOUND_BYTES / (2 * rows.len() * size_of::<Candidate>())).clamp(1, 4 * Plan::GROUP);
     let route = Route::near(wanted);
     let mut left = Vec::new();
     let width = if wanted { 3 * plan.stride } else { 0 };
@@ -70,7 +72,7 @@ pub fn run(
             continue;
         };
         scan.begin(pool, isa, Among::Sample)?;
-        scan.count(pool, isa)?;
+        scan.count(pool, isa, true)?;
         stop.check()?;
         if let Some(trail) = exec.trail {
             with_scratch(&mut |tile, _| {
@@ -85,10 +87,13 @@ pub fn run(
         pool.run(chunks, ids.len() * rows.len(), |c| {
             // SAFETY: each task has its own part, and `found` outlives `run`.
             let found = unsafe { parts.part(c * ids.len()..(c + 1) * ids.len()) };
-            with_scratch(&mut |tile, _| scan.measure(isa, c, found, room(c), tile));
+            with_scratch(&mut |tile, _| scan.measure(isa, c, found, tile));
         })?;
         stop.check()?;
         scan.check()?;
+        scan.count(pool, isa, false)?;
+        stop.check()?;
+        let lacking = AtomicBool::new(false);
 
         let tangent = query.tangent.map(|v| pack(v, ids, plan.stride)).transpose()?;
         let mut too_many = try_vec(ids.len(), false, "one value per sample")?;
@@ -96,11 +101,14 @@ pub fn run(
         pool.run(ids.len(), ids.len() * plan.stride * 64, |i| {
             // SAFETY: what was found for query i, its flag and its outputs are this task's alone.
             let of_chunk = |c: usize| unsafe { &parts.part(c * ids.len() + i..c * ids.len() + i + 1)[0] };
-            let (best, of_best, most) = scan.nearest(i);
-            let Some(candidates) = candidates(chunks, of_chunk, room, most, rows.len() / SHARE_OF_ALL) else {
+            if scan.expected(i) > rows.len() / SHARE {
                 // SAFETY: as above.
                 unsafe { flags.part(i..i + 1)[0] = true };
                 return;
+            }
+            let (best, of_best, most) = scan.nearest(i);
+            let Some(candidates) = candidates(chunks, of_chunk, most) else {
+                return lacking.store(true, Ordering::Relaxed);
             };
             let merge = Merge {
                 query,
@@ -120,27 +128,20 @@ pub fn run(
                 unsafe { merge.finish(1, |_| (running.part(0..1), sums.part(0..width)), &results, ids[i]) };
             });
         })?;
+        if lacking.into_inner() {
+            return Err(Error::NoMemory("the rows near a sample: no memory".into()));
+        }
         left.extend(ids.iter().zip(too_many).filter(|(_, too_many)| *too_many).map(|(&id, _)| id));
     }
     Ok(left)
 }
 
-/// The rows found in the chunks whose scores are at most `most`, in index order; `None` if there are, or may be, more in a
-/// chunk than there is room for, or more than `at_most`.
-fn candidates<'a>(
-    chunks: usize,
-    found: impl Fn(usize) -> &'a Found,
-    room: impl Fn(usize) -> usize,
-    most: f32,
-    at_most: usize,
-) -> Option<Vec<Candidate>> {
+/// The rows found in the chunks whose scores are at most `most`, in index order; `None` if memory lacks.
+fn candidates<'a>(chunks: usize, found: impl Fn(usize) -> &'a Found, most: f32) -> Option<Vec<Candidate>> {
     let mut all = Vec::new();
     for c in 0..chunks {
         let candidates = || found(c).candidates.iter().filter(|c| c.score <= most);
-        let count = candidates().count();
-        if count >= room(c) || all.len() + count > at_most || all.try_reserve(count).is_err() {
-            return None;
-        }
+        all.try_reserve(candidates().count()).ok()?;
         all.extend(candidates());
     }
     all.sort_unstable_by_key(|c: &Candidate| c.index);

@@ -89,7 +89,8 @@ fn run_in<const D: usize>(
     let Some(rows) = Wide::of::<D>(query.rows, limit)? else { return Ok(false) };
     let plan = Plan::new(query.subset.map_or(query.rows.len(), <[u32]>::len), D);
     let chunks = plan.chunks();
-    let scalars = out.log_sum.is_some() || out.entropy.is_some() || out.covariance_trace.is_some();
+    let scalars =
+        out.log_sum.is_some() || out.entropy.is_some() || out.covariance_trace.is_some() || out.log_sum_error.is_some();
     let kind = match query.tangent {
         Some(_) => PRODUCT,
         None if !wanted && !scalars => NEAREST,
