@@ -1,7 +1,7 @@
 //! What is prepared of a data set so that a search can leave out rows that it never reads: two kinds of lower bounds of
 //! distances, of which [`super::projection`] is the cheaper and [`super::quantized`] the tighter one.
 //!
-//! Memory: 276 bytes a row and a byte for each of its numbers. Time: about that of 100 queries against every row.
+//! Memory: 276 bytes a row and a byte for each of its numbers. Time: about that of 300 queries against every row.
 
 use super::InstructionSet;
 use super::pool::{Parts, Pool};

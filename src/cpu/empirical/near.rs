@@ -117,11 +117,14 @@ pub fn run(
                 tangent: tangent.as_ref().map(|v| &v[i * plan.stride..(i + 1) * plan.stride]),
                 h: 0.5 * query.precision[ids[i]],
                 route,
-                arithmetic: Arithmetic::list(isa, candidates.len(), rows.len(), cut),
+                arithmetic: Arithmetic::list(isa, 0, rows.len(), cut),
             };
             with_scratch(&mut |tile, vectors| {
                 let add = Add { merge: &merge, best, of_best, cut, candidates: &candidates, tile, vectors };
-                let mut running = [isa.run(add)];
+                let (running, count) = isa.run(add);
+                // By the rows that count: how many candidates there were is chance.
+                let merge = Merge { arithmetic: Arithmetic::list(isa, count, rows.len(), cut), ..merge };
+                let mut running = [running];
                 // One "chunk", whose results are the total.
                 let (running, sums) = (Parts::new(&mut running), Parts::new(vectors));
                 // SAFETY: as above.
@@ -181,14 +184,16 @@ impl Add<'_, '_> {
 }
 
 impl Kernel for Add<'_, '_> {
-    type Output = Running;
+    /// The sums, and over how many rows.
+    type Output = (Running, usize);
 
     #[inline(always)]
-    unsafe fn run<S: Isa>(mut self) -> Running {
+    unsafe fn run<S: Isa>(mut self) -> (Running, usize) {
         const LANES: usize = 16;
         let Merge { query, stride, tangent, h, .. } = *self.merge;
         let (best, of_best, candidates) = (self.best, self.of_best, self.candidates);
         let mut run = Running { best, included: 1.0, ..Running::START };
+        let mut count = 1;
         for c in candidates.iter().filter(|c| c.score <= of_best) {
             // SAFETY: the instruction set is this function's own precondition.
             if unsafe { self.measure::<S>(std::slice::from_ref(c)) }[0] == best {
@@ -209,6 +214,7 @@ impl Kernel for Add<'_, '_> {
                 }
                 let w = exp_neg::<S>(h * (d2 - best));
                 run.rest += w;
+                count += 1;
                 run.excess = S::mul_add(w, d2 - best, run.excess);
                 if self.vectors.is_empty() {
                     continue;
@@ -233,6 +239,6 @@ impl Kernel for Add<'_, '_> {
             }
         }
         run.included += run.rest;
-        run
+        (run, count)
     }
 }
