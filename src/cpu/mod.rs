@@ -1,5 +1,6 @@
 //! The CPU engine: rayon threads over SIMD kernels that are chosen once, at run time.
 
+mod amx;
 mod bounds;
 mod elementwise;
 mod empirical;
@@ -31,6 +32,8 @@ pub enum InstructionSet {
     /// x86-64 with AVX-512 F, DQ, VL (without it half the registers are out of the compiler's reach) and VNNI (8-bit
     /// products).
     Avx512,
+    /// The same with AVX-512 BW and AMX: tile registers for products of 8-bit matrices.
+    Amx,
 }
 
 /// Something that is written once and compiled for every instruction set.
@@ -55,6 +58,9 @@ impl InstructionSet {
                 && is_x86_feature_detected!("avx512vnni")
             {
                 sets.push(Self::Avx512);
+                if is_x86_feature_detected!("avx512bw") && amx::available() {
+                    sets.push(Self::Amx);
+                }
             }
         }
         sets
@@ -71,6 +77,7 @@ impl InstructionSet {
             Self::Portable => "portable",
             Self::Avx2 => "avx2+fma",
             Self::Avx512 => "avx512",
+            Self::Amx => "avx512+amx",
         }
     }
 
@@ -94,7 +101,7 @@ impl InstructionSet {
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx2 => avx2(kernel),
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx512 => avx512(kernel),
+                Self::Avx512 | Self::Amx => avx512(kernel),
                 #[cfg(not(target_arch = "x86_64"))]
                 _ => unreachable!("a Cpu holds only what `available` found"),
             }

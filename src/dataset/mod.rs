@@ -364,6 +364,22 @@ impl<'a, const BYTES: usize> Reader<'a, BYTES> {
         }
     }
 
+    /// Writes row `n` as it is stored, one byte a number, to `out[..dim]`; zeros where rows are not of bytes.
+    #[inline(always)]
+    pub fn bytes(&mut self, n: usize, out: &mut [u8]) {
+        let dim = self.rows.dim;
+        let mut at = 0;
+        while at < dim {
+            let raw = self.raw.part(n * dim + at..(n + 1) * dim);
+            let out = &mut out[at..at + raw.len()];
+            at += raw.len();
+            match raw {
+                Raw::U8(v) => out.copy_from_slice(v),
+                _ => out.fill(0),
+            }
+        }
+    }
+
     /// The first stored number of row `n` that is not finite or is larger than [`LARGEST`], and its column.
     fn first_beyond(&mut self, n: usize) -> Option<(usize, f64)> {
         fn first<T: Copy>(raw: &[T], f: impl Fn(T) -> f64) -> Option<(usize, f64)> {

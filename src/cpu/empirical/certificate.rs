@@ -126,6 +126,12 @@ impl Kernel for Lanes {
     }
 }
 
+/// What weights rounded to whole units do to ȳ, |ȳ - mean|² being `from_centre`: errors of at most half a unit each, which
+/// are independent, so that they add up like the |y - ȳ|² of rows at random.
+pub fn rounded_weights(run: &Running, spread: f64, from_centre: f64) -> f64 {
+    DEVIATIONS * (run.noise / 12.0 * (spread * spread + from_centre)).sqrt() / run.included
+}
+
 /// Where the computed mean lies.
 #[derive(Clone, Copy, Default)]
 pub struct Position {
@@ -171,15 +177,21 @@ impl Certificate<'_> {
         let d = self.rows.dim() as f64;
         let (u, lanes, block) = match self.route.distances {
             Distances::Exact => return (0.0, 0.0),
+            // 2 r·ỹ, and sums that are exact.
+            Distances::Integer => return (2.0 * self.route.residual, self.of_norms()),
             // Few rows weigh anything, and those were measured again.
             Distances::Single if self.route.remeasure > self.route.doubt => return (0.0, 0.0),
             Distances::Single => (U32, self.arithmetic.lanes.0, 1024.0),
             Distances::Double => (U64, self.arithmetic.lanes.1, 512.0),
         };
-        let radius = self.rows.radius();
         let product = u * (DEVIATIONS * (d.min(block) / 3.0).sqrt() / lanes as f64 + 4.0);
-        let squares = U64 * (DEVIATIONS * (d / 3.0).sqrt() + 4.0) * (self.distance.powi(2) + radius.powi(2));
-        (2.0 * product * self.distance, squares)
+        (2.0 * product * self.distance, self.of_norms())
+    }
+
+    /// Error of |x̃|² + |ỹ|², and of numbers of that size.
+    fn of_norms(&self) -> f64 {
+        let d = self.rows.dim() as f64;
+        U64 * (DEVIATIONS * (d / 3.0).sqrt() + 4.0) * (self.distance.powi(2) + self.rows.radius().powi(2))
     }
 
     /// Σ w A.
@@ -282,13 +294,14 @@ impl Certificate<'_> {
         let about_centre = (variance + at.from_centre.powi(2)).sqrt().min(radius);
         let about = if local { (variance + at.from_best.powi(2)).sqrt() } else { about_centre };
         // Rows as raw numbers less their mean, scaled afterwards: what float64 rounds off rows as decoded.
-        let of_rows = if self.route.mean == Mean::Single {
+        let of_rows = if matches!(self.route.mean, Mean::Single | Mean::Integer) {
             let shift = self.rows.decoding().shift.abs();
             3.0 * U64 * dim.sqrt() * (self.rows.min().abs().max(self.rows.max().abs()) + shift)
         } else {
             0.0
         };
-        let by_arithmetic = roundings * about + moved + of_rows;
+        let by_rounding = rounded_weights(run, self.rows.spread(), at.from_centre.powi(2));
+        let by_arithmetic = roundings * about + moved + of_rows + by_rounding;
         let by_logits = a + b * (NO_WEIGHT * share * self.above()).sqrt() + product * about_centre;
         let by_weights = (2.0 * most).exp() * (by_logits * spread + 2.0 * h * variance * x_error);
         let by_skipping = self.missing(most).0 * farthest;

@@ -1,9 +1,11 @@
 //! One group of queries against one chunk of the data: the kernel.
 
+use super::integer;
 use super::means::{QUERIES, add_means};
 use super::route::{Distances, Mean, Route};
 use super::sums::{Running, Sums, exp_neg, exp_neg_single};
 use crate::cpu::Kernel;
+use crate::cpu::amx::{SIDE, Tiles};
 use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, pair_sums, prefetch, reader, row_index};
 use crate::cpu::vector::Isa;
 use crate::engine::Query;
@@ -19,6 +21,8 @@ pub struct Packed {
     pub centred: Buffer<f64>,
     /// The same times the data's scale, in float32: the products with raw numbers are then those with the rows.
     pub centred_single: Buffer<f32>,
+    /// The same in whole numbers.
+    pub integer: Option<integer::Coded>,
     /// |x - mean|².
     pub squared_norms: Vec<f64>,
     /// v.
@@ -32,6 +36,7 @@ pub struct Scratch {
     centred: Buffer<f64>,
     /// Raw numbers less their mean.
     centred_single: Buffer<f32>,
+    integer: integer::Scratch,
     d2: Buffer<f64>,
     weights: Buffer<f64>,
     weights_single: Buffer<f32>,
@@ -41,13 +46,14 @@ pub struct Scratch {
 
 impl Scratch {
     /// Buffers for groups of `queries` whose routes are among `routes`.
-    pub fn new(plan: &Plan, queries: usize, routes: &[Route]) -> Result<Self> {
+    pub fn new(plan: &Plan, dim: usize, queries: usize, routes: &[Route]) -> Result<Self> {
         let tile = plan.tile * plan.stride;
         let when = |needed: fn(&Route) -> bool| if routes.iter().any(needed) { tile } else { 0 };
         Ok(Self {
             tile: Buffer::zeros(when(needs_raw).max(plan.stride), "decoded tile")?,
             centred: Buffer::zeros(when(needs_double), "centred tile")?,
             centred_single: Buffer::zeros(when(needs_single), "centred tile")?,
+            integer: integer::Scratch::new(plan, dim, queries, routes.iter().any(needs_integer))?,
             d2: Buffer::zeros(queries * plan.tile, "distances of a tile")?,
             weights: Buffer::zeros(queries * plan.tile, "weights of a tile")?,
             weights_single: Buffer::zeros(queries * plan.tile, "weights of a tile")?,
@@ -69,6 +75,11 @@ pub fn needs_double(route: &Route) -> bool {
 /// Whether a route reads the float32 centred tile.
 pub fn needs_single(route: &Route) -> bool {
     route.distances == Distances::Single || route.mean == Mean::Single
+}
+
+/// Whether a route reads the tile in whole numbers; all of a pass do, or none.
+pub fn needs_integer(route: &Route) -> bool {
+    route.distances == Distances::Integer
 }
 
 /// See the module.
@@ -107,18 +118,28 @@ impl Kernel for ChunkTask<'_> {
         self.running.fill(Running::START);
         self.vectors.fill(0.0);
         let mut from = self.positions.start;
+        // SAFETY: only where there are tile registers does a route ask for whole numbers.
+        let tiles = self.routes.iter().any(needs_integer).then(|| unsafe { Tiles::new(self.routes.len().min(SIDE)) });
         while from < self.positions.end && !self.stop.now() {
             let positions = from..(from + self.plan.tile).min(self.positions.end);
             from = positions.end;
             // SAFETY: the instruction set is this function's own precondition.
             unsafe {
-                self.load_tile::<S>(positions.clone());
-                self.distances::<S>(positions.clone());
+                match &tiles {
+                    None => {
+                        self.load_tile::<S>(positions.clone());
+                        self.distances::<S>(positions.clone());
+                    }
+                    Some(tiles) => self.integer_distances::<S>(tiles, positions.clone()),
+                }
                 for b in 0..self.routes.len() {
                     let extremes = self.remeasure::<S>(b, positions.clone());
                     self.weigh::<S>(b, positions.clone(), extremes);
                 }
-                self.add_centred::<S>(positions.len());
+                match &tiles {
+                    None => self.add_centred::<S>(positions.len()),
+                    Some(tiles) => self.add_integer::<S>(tiles, positions.len()),
+                }
             }
             for b in 0..self.routes.len() {
                 if self.routes[b].mean == Mean::Local {
@@ -180,6 +201,7 @@ impl<'a> ChunkTask<'a> {
             // SAFETY: the instruction set is the caller's promise.
             unsafe {
                 match same[0].distances {
+                    Distances::Integer => unreachable!("by `integer_distances`"),
                     Distances::Exact => {
                         let x = &packed.x[all.clone()];
                         pair_sums::<S::Double, SquaredDifference>(x, run, tile, count, plan, d2);
@@ -207,6 +229,21 @@ impl<'a> ChunkTask<'a> {
                         .for_each(|(p, &n)| *p = S::mul_add(-2.0, *p, xx + norms[n as usize]).max(0.0)),
                 }
             }
+        }
+    }
+
+    /// The same in whole numbers.
+    #[inline(always)]
+    unsafe fn integer_distances<S: Isa>(&mut self, tiles: &Tiles, positions: Range<usize>) {
+        let means = self.routes.iter().any(|r| r.mean == Mean::Integer);
+        let Scratch { integer, d2, .. } = &mut *self.scratch;
+        let Some(x) = &self.packed.integer else { unreachable!("packed where a route asks for it") };
+        let norms = self.query.rows.squared_norms();
+        let norm = |n: usize| norms[row_index(self.query.subset, positions.start + n)];
+        // SAFETY: there are tiles.
+        unsafe {
+            integer.load(self.query, positions.clone(), means, self.positions.end - 1, self.plan);
+            integer.distances::<S>(tiles, x, self.queries.clone(), norm, positions.len(), self.plan, d2);
         }
     }
 
@@ -268,7 +305,8 @@ impl<'a> ChunkTask<'a> {
             run.fade(gap, factor);
             run.best = lowest;
             run.index = row_index(self.query.subset, positions.start + at);
-            run.included += 1.0;
+            // Whole numbers are counted as such, in `add_integer`.
+            run.included += if route.mean == Mean::Integer { 0.0 } else { 1.0 };
             // The best row's weight of exactly 1 is not part of `rest`.
             self.scratch.d2[own.start + at] = f64::MAX;
             new_best = Some(at);
@@ -296,7 +334,7 @@ impl<'a> ChunkTask<'a> {
         };
         run.rest += rest;
         run.excess += excess;
-        run.included += included;
+        run.included += if route.mean == Mean::Integer { 0.0 } else { included };
         self.running[b] = run;
     }
 
@@ -310,6 +348,21 @@ impl<'a> ChunkTask<'a> {
             add_means::<S::Single>(Mean::Single, routes, plan, centred_single, count, weights_single, active, sums);
             add_means::<S::Double>(Mean::Double, routes, plan, centred, count, weights, active, sums);
         }
+    }
+
+    /// Adds Σ w u of raw rows.
+    #[inline(always)]
+    unsafe fn add_integer<S: Isa>(&mut self, tiles: &Tiles, count: usize) {
+        let (plan, queries) = (self.plan, self.routes.len());
+        let Scratch { integer, weights_single, .. } = &mut *self.scratch;
+        if self.routes.iter().any(|r| r.mean == Mean::None) {
+            return;
+        }
+        for b in 0..queries {
+            integer.weigh::<S>(b, &weights_single[b * plan.tile..][..count], plan, &mut self.running[b]);
+        }
+        // SAFETY: there are tiles.
+        unsafe { integer.add_means::<S>(tiles, queries, plan, self.vectors) };
     }
 
     /// Adds Σ w (y - c), and the tangent's sums, for query `b`.

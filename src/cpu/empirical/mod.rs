@@ -12,6 +12,7 @@
 
 mod certificate;
 mod chunk;
+mod integer;
 mod means;
 mod near;
 mod route;
@@ -23,12 +24,13 @@ use super::bounds::Bounds;
 use super::pool::{Parts, Pool};
 use super::tile::{Buffer, Plan, pack};
 use super::vector::Portable;
+use crate::dataset::Decoding;
 use crate::engine::{Grade, Moments, Query};
 use crate::error::{Result, per_row, try_collect, try_vec};
 use crate::exec::{Exec, Trail};
 use certificate::{Arithmetic, Certificate, Position};
-use chunk::{ChunkTask, Packed, Scratch, group, needs_double, needs_single};
-use route::{Mean, Route};
+use chunk::{ChunkTask, Packed, Scratch, group, needs_double, needs_integer, needs_single};
+use route::{Asked, Mean, Route, WEIGHTS_SINGLE};
 use std::sync::Mutex;
 use sums::{Running, Sums, exp_neg};
 
@@ -64,7 +66,16 @@ pub fn run(
         let x = &query.x.host()[i * d..(i + 1) * d];
         x.iter().zip(query.rows.mean()).map(|(x, m)| (x - m) * (x - m)).sum::<f64>()
     })?;
-    let first = |i: usize| Route::first(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut);
+    let asked = |i: usize| {
+        let x = query.x.host()[i * d..(i + 1) * d].iter().zip(query.rows.mean());
+        Asked {
+            precision: query.precision[i],
+            distance: squared_norms[i].sqrt(),
+            largest: x.fold(0.0, |a: f64, (x, m)| a.max((x - m).abs())),
+            tiles: isa == InstructionSet::Amx,
+        }
+    };
+    let first = |i: usize| Route::first(query, wanted, &asked(i), cut);
     let mut dense = per_row(query.x.rows(), |i| i)?;
     if query.subset.is_none() {
         // Each query by itself: bounds are float32 numbers, which one from too far away would overflow.
@@ -83,16 +94,15 @@ pub fn run(
     if routed.is_empty() {
         return exec.report(query.x.rows() as u64, query.x.rows() as u64);
     }
-    let mut redo = pass(pool, isa, query, &routed, &squared_norms, cut, &mut out, exec)?;
+    let mut redo = passes(pool, isa, query, &mut routed, &squared_norms, cut, &mut out, exec)?;
     // A query whose |ȳ - x| turned out too small for its route takes the next one, at most three times. Progress counts a
     // query once.
     while redo.contains(&true) {
         let again = redo.iter().filter(|again| **again).count();
-        let next =
-            |(i, route): Routed| (i, route.next(query, wanted, query.precision[i], squared_norms[i].sqrt(), cut));
+        let next = |(i, route): Routed| (i, route.next(query, wanted, &asked(i), cut));
         let left = routed.iter().zip(&redo).filter(|(_, again)| **again).map(|(r, _)| Ok(next(*r)));
         routed = try_collect(again, left, "one value per sample")?;
-        redo = pass(pool, isa, query, &routed, &squared_norms, cut, &mut out, &exec.quiet())?;
+        redo = passes(pool, isa, query, &mut routed, &squared_norms, cut, &mut out, &exec.quiet())?;
     }
     exec.report(query.x.rows() as u64, query.x.rows() as u64)
 }
@@ -104,6 +114,8 @@ fn pack_queries(
     squared_norms: &[f64],
     plan: &Plan,
 ) -> Result<Packed> {
+    let squared_norms = per_row(ids.len(), |i| squared_norms[ids[i]])?;
+    let integer = routes.iter().any(needs_integer);
     let x = pack(query.x, ids, plan.stride)?;
     let (mean, scale) = (query.rows.mean(), query.rows.decoding().scale);
     let double = routes.iter().any(needs_double);
@@ -118,16 +130,38 @@ fn pack_queries(
         #[allow(clippy::cast_possible_truncation)]
         to.iter_mut().zip(x.iter().zip(mean)).for_each(|(o, (x, m))| *o = (scale * (x - m)) as f32);
     }
+    let coded = |x: &[f64]| integer::Coded::new(query.rows, x, plan.stride, &squared_norms);
     Ok(Packed {
+        integer: integer.then(|| coded(&x)).transpose()?,
         x,
         centred,
         centred_single,
-        squared_norms: ids.iter().map(|&i| squared_norms[i]).collect(),
+        squared_norms,
         tangent: query.tangent.map(|v| pack(v, ids, plan.stride)).transpose()?,
     })
 }
 
-/// Answers the queries by their routes; says which need a finer one.
+/// Answers the queries by their routes, those in whole numbers first; says which need a finer one.
+#[allow(clippy::too_many_arguments)]
+fn passes(
+    pool: &Pool,
+    isa: InstructionSet,
+    query: &Query<'_>,
+    routed: &mut [Routed],
+    squared_norms: &[f64],
+    cut: f64,
+    out: &mut Moments<'_>,
+    exec: &Exec<'_>,
+) -> Result<Vec<bool>> {
+    routed.sort_by_key(|(_, route)| !needs_integer(route));
+    let mut redo = Vec::new();
+    for same in routed.chunk_by(|(_, a), (_, b)| needs_integer(a) == needs_integer(b)) {
+        redo.append(&mut pass(pool, isa, query, same, squared_norms, cut, out, exec)?);
+    }
+    Ok(redo)
+}
+
+/// Answers queries that are all in whole numbers, or none; says which need a finer route.
 #[allow(clippy::too_many_arguments)]
 fn pass(
     pool: &Pool,
@@ -143,6 +177,9 @@ fn pass(
     let routes = per_row(routed.len(), |i| routed[i].1)?;
     let d = query.rows.dim();
     let plan = Plan::new(query.subset.map_or(query.rows.len(), <[u32]>::len), d);
+    let integer = routes.iter().all(needs_integer);
+    let plan = if integer { integer::plan(plan) } else { plan };
+    let most = if integer { integer::GROUP } else { group(plan.stride) };
     let chunks = plan.chunks();
     let parts = if routes.iter().all(|r| r.mean == Mean::None) {
         0
@@ -153,7 +190,7 @@ fn pass(
     };
     let width = parts * plan.stride;
 
-    let group = (WAVE_BYTES / (chunks * width.max(1) * size_of::<f64>())).clamp(1, group(plan.stride));
+    let group = (WAVE_BYTES / (chunks * width.max(1) * size_of::<f64>())).clamp(1, most);
     let wave = (WAVE_BYTES / (group * chunks * width.max(1) * size_of::<f64>()))
         .min((4 * pool.threads()).div_ceil(chunks))
         .max(1)
@@ -161,7 +198,7 @@ fn pass(
     let wave = wave.min(ids.len());
     let threads = pool.threads().min(wave.div_ceil(group) * chunks);
     let scratch = Mutex::new(
-        (0..threads).map(|_| Scratch::new(&plan, group.min(ids.len()), &routes)).collect::<Result<Vec<_>>>()?,
+        (0..threads).map(|_| Scratch::new(&plan, d, group.min(ids.len()), &routes)).collect::<Result<Vec<_>>>()?,
     );
     let mut running = try_vec(wave * chunks, Running::START, "chunk results")?;
     let mut vectors = try_vec(wave * chunks * width, 0.0, "chunk results")?;
@@ -331,9 +368,14 @@ impl Merge<'_> {
         let sums = Sums::of(total, self.stride);
         let rows = self.query.rows;
         let centre = if self.route.mean == Mean::Local { &*sums.centre } else { rows.mean() };
-        // Float32 rows are raw numbers less their mean.
-        let scale = if self.route.mean == Mean::Single { rows.decoding().scale } else { 1.0 };
-        sums.mean.iter_mut().for_each(|v| *v = scale * *v / run.included);
+        let Decoding { scale, shift } = rows.decoding();
+        match self.route.mean {
+            // Float32 rows are raw numbers less their mean.
+            Mean::Single => sums.mean.iter_mut().for_each(|v| *v = scale * *v / run.included),
+            Mean::Integer => (sums.mean.iter_mut().zip(centre))
+                .for_each(|(v, centre)| *v = scale * (*v / run.included) + (shift - centre)),
+            _ => sums.mean.iter_mut().for_each(|v| *v /= run.included),
+        }
         // From here `sums.mean` is ȳ - c.
         let offset = |k: usize| (centre[k] - self.x[k]) + sums.mean[k];
         let length: f64 = (0..d).map(|k| offset(k) * offset(k)).sum::<f64>().sqrt();
@@ -363,7 +405,12 @@ impl Merge<'_> {
                 one(&out.mean_error, self.certificate(run, id).mean(at));
             }
         }
+        let by_rounding = || {
+            let from_centre = sums.mean.iter().map(|v| v * v).sum();
+            certificate::rounded_weights(run, rows.spread(), from_centre)
+        };
         length < self.route.least_offset
+            || self.route.mean == Mean::Integer && length * WEIGHTS_SINGLE < by_rounding()
     }
 
     /// Where the mean centre + `mean` lies.
@@ -418,5 +465,6 @@ impl Merge<'_> {
         run.excess += other.excess;
         run.included += other.included;
         run.slope += other.slope;
+        run.noise += other.noise;
     }
 }

@@ -11,14 +11,18 @@
 //! as it is. The rows' errors e_n are independent too, so Σ w_n e_n (y_n - ȳ) is about e times the spread of the rows,
 //! their root mean square |ỹ|, by which the practical bound also takes |ỹ|.
 
+use super::integer;
 use crate::dataset::Decoding;
 use crate::engine::{Grade, Query};
+use crate::tensor::Dtype;
 
 /// The arithmetic of |x - y|².
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distances {
     /// |x̃|² + |ỹ|² - 2 x̃·ỹ with the product in float32.
     Single,
+    /// The same with the product in whole numbers ([`super::integer`]).
+    Integer,
     /// The same with the product in float64.
     Double,
     /// Σ (x - y)² in float64.
@@ -32,6 +36,8 @@ pub enum Mean {
     None,
     /// mean of the data + Σ w ỹ, in float32 within a tile and float64 from tile to tile; weights in float32.
     Single,
+    /// shift + scale Σ w u of raw rows u, in whole numbers within a tile and float64 from tile to tile.
+    Integer,
     /// The same in float64.
     Double,
     /// best row + Σ w (y - best row): for queries so close to the data that the others would cancel.
@@ -54,6 +60,8 @@ pub struct Route {
     pub remeasure: f64,
     /// The answer stands if |ȳ - x| is at least this; otherwise the query takes the next route.
     pub least_offset: f64,
+    /// How far the query is from its whole numbers, at most ([`Distances::Integer`]).
+    pub residual: f64,
     level: u8,
 }
 
@@ -69,7 +77,7 @@ const DEPTH: f64 = 1024.0 / 4.0 + 8.0;
 /// multiple. Single precision callers are promised 1e-5, double precision ones 1e-9.
 const MEAN_SINGLE: f64 = 1e-6;
 const MEAN_DOUBLE: f64 = 1e-11;
-const WEIGHTS_SINGLE: f64 = 8e-6;
+pub const WEIGHTS_SINGLE: f64 = 8e-6;
 const WEIGHTS_DOUBLE: f64 = 1e-10;
 /// exp(-ℓ) is 0 in float64 beyond this: what is skipped there is skipped by no choice.
 pub const NO_WEIGHT: f64 = 746.0;
@@ -81,23 +89,38 @@ const LOGIT_DOUBLE: f64 = 1e-11;
 /// while to look whether they are few.
 const FEW: f64 = 0.05;
 const PERHAPS_FEW: f64 = 0.4;
+/// Standard deviations of r·ỹ that are allowed for.
+const INTEGER_PRACTICE: f64 = 4.0;
+
+/// What is known of a query beforehand.
+#[derive(Clone, Copy)]
+pub struct Asked {
+    /// 1/σ² in units of the data.
+    pub precision: f64,
+    /// |x̃|.
+    pub distance: f64,
+    /// The largest |x̃_k|.
+    pub largest: f64,
+    /// Whether there are tile registers.
+    pub tiles: bool,
+}
 
 impl Route {
     /// The cheapest route for a query with `distance` |x̃| from the mean of the data, as far as can be known
     /// beforehand: |ȳ - x| is guessed to be √(d / precision), as it is for a noised training row.
-    pub fn first(query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {
-        let guess = (query.rows.dim() as f64 / precision).sqrt();
+    pub fn first(query: &Query<'_>, wanted: bool, of: &Asked, cut: f64) -> Self {
+        let guess = (query.rows.dim() as f64 / of.precision).sqrt();
         let level = if query.grade == Grade::Single { 0 } else { 2 };
-        let mut route = Self::at(level, query, wanted, precision, distance, cut);
+        let mut route = Self::at(level, query, wanted, of, cut);
         while guess < route.least_offset {
-            route = route.next(query, wanted, precision, distance, cut);
+            route = route.next(query, wanted, of, cut);
         }
         route
     }
 
     /// The next finer route.
-    pub fn next(self, query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {
-        Self::at(self.level + 1, query, wanted, precision, distance, cut)
+    pub fn next(self, query: &Query<'_>, wanted: bool, of: &Asked, cut: f64) -> Self {
+        Self::at(self.level + 1, query, wanted, of, cut)
     }
 
     /// The route of a query whose few near rows are found by bounds.
@@ -110,6 +133,7 @@ impl Route {
             doubt: 0.0,
             remeasure: 0.0,
             least_offset: 0.0,
+            residual: 0.0,
             level: 3,
         }
     }
@@ -120,7 +144,8 @@ impl Route {
         cut.min(NO_WEIGHT) / (0.5 * precision) <= PERHAPS_FEW * radius * radius
     }
 
-    fn at(level: u8, query: &Query<'_>, wanted: bool, precision: f64, distance: f64, cut: f64) -> Self {
+    fn at(level: u8, query: &Query<'_>, wanted: bool, of: &Asked, cut: f64) -> Self {
+        let &Asked { precision, distance, largest, tiles } = of;
         // Below these a product saves nothing over a difference.
         const SMALL_DIM: usize = 16;
         const SMALL_LEN: usize = 256;
@@ -133,11 +158,11 @@ impl Route {
         // Products of such numbers neither overflow nor underflow in float32, and what float64 rounds off scaled and shifted
         // numbers is nothing to what float32 does to rows.
         let Decoding { scale, shift } = rows.decoding();
-        let largest = rows.min().abs().max(rows.max().abs()) + shift.abs();
+        let farthest_number = rows.min().abs().max(rows.max().abs()) + shift.abs();
         let fits_single = (1e-12..1e15).contains(&radius)
             && distance < 1e15
             && (1e-6..1e6).contains(&scale.abs())
-            && U64 * largest <= 0.01 * U32 * rows.spread();
+            && U64 * farthest_number <= 0.01 * U32 * rows.spread();
         let level = match level {
             _ if query.tangent.is_some() => 3,
             _ if small || !fits_single => level.max(2),
@@ -153,9 +178,14 @@ impl Route {
         // R² that counts as few is a guess about the data, on which speed depends but no bound.
         let margin = cut.min(NO_WEIGHT) / h;
         let few = fits_single && doubt(U32) + margin <= FEW * radius * radius;
+        let integer = tiles && level == 0 && rows.dtype() == Dtype::U8 && rows.dim() <= integer::MOST_DIM;
+        let residual = if integer { integer::residual(largest, rows.dim()) } else { 0.0 };
         let allowed = if query.grade == Grade::Single { LOGIT_SINGLE } else { LOGIT_DOUBLE };
         let (distances, doubt, remeasure) = if small {
             (Distances::Exact, 0.0, 0.0)
+        } else if integer {
+            let doubt = 2.0 * (2.0 * residual * radius + squares);
+            (Distances::Integer, doubt, doubt)
         } else if level == 0 {
             // What float32 products may do to ℓ is part of `least_offset` below.
             (Distances::Single, doubt(U32), doubt(U32))
@@ -168,13 +198,18 @@ impl Route {
         };
         let (mean, least_offset) = match level {
             _ if !wanted => (Mean::None, 0.0),
+            0 if integer => (Mean::Integer, 0.0),
             0 | 1 => (Mean::Single, U32 / MEAN_SINGLE * radius),
             2 => (Mean::Double, U64 / MEAN_DOUBLE * radius),
             _ => (Mean::Local, 0.0),
         };
         // What errors in ℓ do to ȳ - x.
         let by_weights = |u: f64, allowed: f64| spread * h * in_practice(u) / allowed;
+        // What r·ỹ is in practice: r points nowhere in particular, and its numbers are evenly spread.
+        let by_residual = 2.0 * INTEGER_PRACTICE * residual / (3.0 * rows.dim() as f64).sqrt() * spread;
         let least_offset = match (level, distances) {
+            (0, Distances::Integer) if !wanted => 0.0,
+            (0, Distances::Integer) if h * by_residual <= LOGIT_BY_SINGLE => spread * h * by_residual / WEIGHTS_SINGLE,
             (0, _) if wanted && h * in_practice(U32) <= LOGIT_BY_SINGLE => {
                 least_offset.max(by_weights(U32, WEIGHTS_SINGLE))
             }
@@ -183,6 +218,6 @@ impl Route {
             (2, Distances::Double) if wanted => least_offset.max(by_weights(U64, WEIGHTS_DOUBLE)),
             _ => least_offset,
         };
-        Self { distances, mean, single_weights: level < 2, doubt, remeasure, least_offset, level }
+        Self { distances, mean, single_weights: level < 2, doubt, remeasure, least_offset, residual, level }
     }
 }
