@@ -26,13 +26,11 @@ pub use machine::{Tiles, available, interleave, products, transpose};
 /// The left matrix of a product.
 #[derive(Clone, Copy)]
 pub struct Left {
-    /// Its first tile.
-    pub first: *const u8,
-    /// Bytes from row to row.
-    pub row: usize,
-    /// Bytes from tile to tile.
-    pub tile: usize,
-    /// Tiles, 1 to [`LEFT`].
+    /// Its tiles, those of a step one after another.
+    pub tiles: *const u8,
+    /// Bytes from one step's to the next's.
+    pub step: usize,
+    /// Tiles of a step, 1 to [`LEFT`].
     pub count: usize,
     /// Whether its numbers are signed.
     pub signed: bool,
@@ -123,23 +121,23 @@ mod machine {
                 "mov {at}, {step}",
                 "shl {at}, 10",
                 "add {at}, {right0}",
-                "tileloadd tmm7, [{at} + {line}]",
+                "tileloaddt1 tmm7, [{at} + {line}]",
                 "mov {at}, {step}",
-                "shl {at}, 6",
+                "imul {at}, {bytes}",
                 "add {at}, {left}",
-                $("tileloadd tmm6, [{at} + {row}]",
+                $("tileloadd tmm6, [{at} + {line}]",
                   concat!($multiply, " tmm", $first, ", tmm6, tmm7"),
-                  "add {at}, {tile}",)*
+                  "add {at}, 1024",)*
                 "mov {at}, {step}",
                 "shl {at}, 10",
                 "add {at}, {right1}",
-                "tileloadd tmm7, [{at} + {line}]",
+                "tileloaddt1 tmm7, [{at} + {line}]",
                 "mov {at}, {step}",
-                "shl {at}, 6",
+                "imul {at}, {bytes}",
                 "add {at}, {left}",
-                $("tileloadd tmm6, [{at} + {row}]",
+                $("tileloadd tmm6, [{at} + {line}]",
                   concat!($multiply, " tmm", $second, ", tmm6, tmm7"),
-                  "add {at}, {tile}",)*
+                  "add {at}, 1024",)*
                 "add {steps}, 4",
                 "cmp {steps}, {end}",
                 "jne 2b",
@@ -148,9 +146,8 @@ mod machine {
                 at = out(reg) _,
                 steps = inout(reg) $steps.as_ptr() => _,
                 end = in(reg) $steps.as_ptr_range().end,
-                left = in(reg) $left.first,
-                row = in(reg) $left.row,
-                tile = in(reg) $left.tile,
+                left = in(reg) $left.tiles,
+                bytes = in(reg) $left.step,
                 right0 = in(reg) $right[0],
                 right1 = in(reg) $right[1],
                 line = in(reg) DEPTH,
@@ -165,8 +162,7 @@ mod machine {
     /// 64 step on; right numbers are unsigned.
     ///
     /// # Safety
-    /// The registers are set up. What is read is there and on cache lines: rows of the left tiles and [`TILE`] bytes of
-    /// each right one, for every step; `out` has room for `left.count * RIGHT` tiles. No sum needs more than 32 bits.
+    /// The registers are set up. What is read is there and on cache lines: [`TILE`] bytes of every tile; `out` has room for `left.count * RIGHT` tiles. No sum needs more than 32 bits.
     #[inline(always)]
     pub unsafe fn products(_tiles: &Tiles, left: Left, right: [*const u8; RIGHT], steps: &[u32], out: &mut [i32]) {
         assert!((1..=LEFT).contains(&left.count) && out.len() >= left.count * RIGHT * TILE / size_of::<i32>());
@@ -181,12 +177,32 @@ mod machine {
                 (1, true) => product!("tdpbsud", left, right, steps, out, [0, 1], [0], [1], [0, 1]),
                 (2, true) => product!("tdpbsud", left, right, steps, out, [0, 1, 2, 3], [0, 2], [1, 3], [0, 1, 2, 3]),
                 (_, true) => {
-                    product!("tdpbsud", left, right, steps, out, [0, 1, 2, 3, 4, 5], [0, 2, 4], [1, 3, 5], [0, 1, 2, 3, 4, 5])
+                    product!(
+                        "tdpbsud",
+                        left,
+                        right,
+                        steps,
+                        out,
+                        [0, 1, 2, 3, 4, 5],
+                        [0, 2, 4],
+                        [1, 3, 5],
+                        [0, 1, 2, 3, 4, 5]
+                    )
                 }
                 (1, false) => product!("tdpbuud", left, right, steps, out, [0, 1], [0], [1], [0, 1]),
                 (2, false) => product!("tdpbuud", left, right, steps, out, [0, 1, 2, 3], [0, 2], [1, 3], [0, 1, 2, 3]),
                 (_, false) => {
-                    product!("tdpbuud", left, right, steps, out, [0, 1, 2, 3, 4, 5], [0, 2, 4], [1, 3, 5], [0, 1, 2, 3, 4, 5])
+                    product!(
+                        "tdpbuud",
+                        left,
+                        right,
+                        steps,
+                        out,
+                        [0, 1, 2, 3, 4, 5],
+                        [0, 2, 4],
+                        [1, 3, 5],
+                        [0, 1, 2, 3, 4, 5]
+                    )
                 }
             }
         }
@@ -327,15 +343,16 @@ mod tests {
                 for signed in [true, false] {
                     for steps in [&[0, 1, 2, 3, 4][..], &[3], &[1, 4], &[]] {
                         let mut out = vec![-1; PRODUCTS];
-                        let from = Left { first: left.as_ptr(), row: DEEP, tile: SIDE * DEEP, count, signed };
+                        let from = Left { tiles: left.as_ptr(), step: count * TILE, count, signed };
                         // SAFETY: everything is there.
                         unsafe {
                             let tiles = Tiles::new(used);
                             let right = std::array::from_fn(|r| right[r * SIDE * DEEP..].as_ptr());
                             products(&tiles, from, right, steps, &mut out);
                         }
-                        for at in 0..count * RIGHT * SIDE * SIDE {
-                            let (l, r, i, j) = (at / SIDE / SIDE / RIGHT, at / SIDE / SIDE % RIGHT, at / SIDE % SIDE, at % SIDE);
+                        for (at, &product) in out[..count * RIGHT * SIDE * SIDE].iter().enumerate() {
+                            let (l, r, i, j) =
+                                (at / SIDE / SIDE / RIGHT, at / SIDE / SIDE % RIGHT, at / SIDE % SIDE, at % SIDE);
                             if i >= used {
                                 continue;
                             }
@@ -344,10 +361,10 @@ mod tests {
                             let exact: i32 = all
                                 .map(|k| {
                                     let y = i32::from(rows[(r * SIDE + j) * DEEP + k]);
-                                    number(left[(l * SIDE + i) * DEEP + k]) * y
+                                    number(left[(k / DEPTH * count + l) * TILE + i * DEPTH + k % DEPTH]) * y
                                 })
                                 .sum();
-                            assert_eq!(out[at], exact, "{count} {used} {signed} {steps:?} {l} {r} {i} {j}");
+                            assert_eq!(product, exact, "{count} {used} {signed} {steps:?} {l} {r} {i} {j}");
                         }
                     }
                 }

@@ -148,7 +148,7 @@ impl Bounds {
         let queries = x.len() / self.stride;
         let mut out = Prepared {
             projected: try_vec(queries * NUMBERS, 0.0, "projected queries")?,
-            coded: self.quantized.coded(queries)?,
+            coded: self.quantized.coded(queries, isa == InstructionSet::Amx)?,
             each: try_vec(queries, One::default(), "one value per query")?,
         };
         let mut centred = Buffer::zeros(BLOCK * self.stride, "projected queries")?;

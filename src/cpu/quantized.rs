@@ -9,14 +9,19 @@
 //! largest |ỹ|) with at most 6 roundings each, so twice it is off by at most 12 u (½R² + 3aR) < 24 u (a + R)², u = 2^-24;
 //! the slack is twice that.
 
-use super::projection::BLOCK;
-use super::tile::Buffer;
+use super::amx::{self, LEFT, Left, RIGHT, SIDE, TILE, Tiles};
+use super::projection::{BLOCK, NUMBERS};
+use super::tile::{Buffer, Plan};
 use super::vector::{Integers, Isa, Vector};
 use crate::error::{Result, try_vec};
 use std::ops::Range;
 
 /// Numbers that are multiplied together.
 const QUAD: usize = 4;
+/// Left tiles of a group of queries.
+const SETS: usize = Plan::GROUP / SIDE;
+/// Products of codes that tile registers form in the time of one by vector registers.
+pub const TILES: usize = 7;
 /// The code of 0.
 const ZERO: f64 = 64.0;
 /// The largest distance of a row's code from that, and the largest code of a query.
@@ -37,7 +42,7 @@ pub fn bytes(dim: usize) -> usize {
 pub struct Quantized {
     /// Quads of a row.
     quads: usize,
-    /// `[block][quads][BLOCK][QUAD]`.
+    /// `[block][quads][BLOCK][QUAD]`, and a tile of nothing.
     pub codes: Buffer<u8>,
     /// ½|ỹ|², v, |ỹ| and |ỹ - ŷ|: `[block][4][BLOCK]`.
     pub numbers: Buffer<f32>,
@@ -47,6 +52,8 @@ pub struct Quantized {
 pub struct Coded {
     /// Four to an integer, the lowest byte first: `[queries, quads]`.
     codes: Vec<i32>,
+    /// The same as left tiles, `[group][quads / 16][SETS]`, where there are tile registers.
+    tiles: Buffer<i32>,
     each: Vec<One>,
 }
 
@@ -75,7 +82,7 @@ impl Quantized {
         let quads = dim.div_ceil(QUAD);
         Ok(Self {
             quads,
-            codes: Buffer::zeros(blocks * BLOCK * quads * QUAD, "quantized rows")?,
+            codes: Buffer::zeros(blocks * BLOCK * quads * QUAD + TILE, "quantized rows")?,
             numbers: Buffer::zeros(blocks * BLOCK * 4, "quantized rows")?,
         })
     }
@@ -112,9 +119,11 @@ impl Quantized {
     }
 
     /// Room for the codes of `queries` queries.
-    pub fn coded(&self, queries: usize) -> Result<Coded> {
+    pub fn coded(&self, queries: usize, tiles: bool) -> Result<Coded> {
+        let tiles = if tiles { queries.next_multiple_of(Plan::GROUP) * self.quads.next_multiple_of(SIDE) } else { 0 };
         Ok(Coded {
             codes: try_vec(queries * self.quads, 0, "coded queries")?,
+            tiles: Buffer::zeros(tiles, "coded queries")?,
             each: try_vec(queries, One::default(), "coded queries")?,
         })
     }
@@ -136,6 +145,13 @@ impl Quantized {
                 *byte = (code as i8).cast_unsigned();
             }
             *four = i32::from_le_bytes(bytes);
+        }
+        if !into.tiles.is_empty() {
+            let (set, i) = (b / SIDE, b % SIDE);
+            for (step, quads) in codes.chunks(SIDE).enumerate() {
+                let tile = self.tile_of(set, step);
+                into.tiles[(tile * SIDE + i) * SIDE..][..quads.len()].copy_from_slice(quads);
+            }
         }
         into.each[b] =
             One { start: -(ZERO as i32) * sum, step: -step, error: -up(error.sqrt()), length: -up(squared.sqrt()) };
@@ -220,20 +236,115 @@ impl Quantized {
             }
             for j in 0..YS {
                 let row = at + j * S::Single::LANES;
-                let numbers = self.numbers.as_ptr().add(block * BLOCK * 4 + row);
-                let half_norm = S::Single::load(numbers);
-                let step = S::Single::load(numbers.add(BLOCK));
-                let norm = S::Single::load(numbers.add(2 * BLOCK));
-                let error = S::Single::load(numbers.add(3 * BLOCK));
                 for i in 0..XS {
-                    let One { step: w, error: e, length, .. } = each[i];
-                    let score = S::Single::splat(length).mul_add(error, half_norm);
-                    let score = S::Single::splat(e).mul_add(norm, score);
-                    let product = S::Single::splat(w).mul_add(step, S::Single::splat(0.0));
-                    let score = product.mul_add(sums[i][j].to_float(), score);
+                    let score = self.score::<S>(&each[i], block, row, sums[i][j].to_float());
                     score.store(scores[i].as_mut_ptr().add(row));
                 }
             }
+        }
+    }
+}
+
+/// Room for the products of tiles.
+pub struct Products {
+    steps: Vec<u32>,
+    products: Buffer<i32>,
+}
+
+impl Quantized {
+    /// Whether tile registers are so much faster that bounds by projection save nothing unless the projection is far
+    /// shorter than a row.
+    pub fn is_cheap(&self, tiles: bool) -> bool {
+        tiles && self.quads <= TILES * NUMBERS
+    }
+
+    /// The tile of queries 16 set to 16 set + 15 and of quads 16 step to 16 step + 15.
+    fn tile_of(&self, set: usize, step: usize) -> usize {
+        (set / SETS * self.quads.div_ceil(SIDE) + step) * SETS + set % SETS
+    }
+
+    /// Room for the products of tiles.
+    pub fn products(&self) -> Result<Products> {
+        let mut steps = try_vec(self.quads.div_ceil(SIDE), 0, "products of codes")?;
+        steps.iter_mut().zip(0..).for_each(|(step, i)| *step = i);
+        Ok(Products { steps, products: Buffer::zeros(amx::PRODUCTS, "products of codes")? })
+    }
+
+    /// As [`Quantized::scores`], of all rows of `blocks` for all `queries` on tile registers: `found(b, block, scores)`, b from
+    /// the first query on. The bits are the same.
+    ///
+    /// # Safety
+    /// See [`super::vector`]; there are tile registers.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    pub unsafe fn all_scores<S: Isa>(
+        &self,
+        tiles: &Tiles,
+        x: &Coded,
+        queries: Range<usize>,
+        blocks: Range<usize>,
+        most: &[f32],
+        room: &mut Products,
+        mut found: impl FnMut(usize, usize, &[f32; BLOCK]),
+    ) {
+        let Products { steps, products } = room;
+        let of_block = self.quads * BLOCK * QUAD;
+        assert!(queries.end <= x.each.len() && blocks.end * of_block + TILE <= self.codes.len());
+        let mut scores = [0.0; BLOCK];
+        assert!(queries.start.is_multiple_of(Plan::GROUP) && queries.len() <= Plan::GROUP);
+        for first in queries.clone().step_by(LEFT * SIDE) {
+            let these = first..(first + LEFT * SIDE).min(queries.end);
+            let tiles_of_these = x.tiles[self.tile_of(first / SIDE, 0) * SIDE * SIDE..].as_ptr();
+            let count = these.len().div_ceil(SIDE);
+            let left = Left { tiles: tiles_of_these.cast(), step: SETS * TILE, count, signed: true };
+            for block in blocks.clone().step_by(RIGHT) {
+                let here = RIGHT.min(blocks.end - block);
+                // SAFETY: queries and blocks are there, and a side's and a tile's worth of nothing; what a row's last tile has
+                // beyond it is multiplied by the query's zeros; the caller's promise.
+                unsafe {
+                    let right = std::array::from_fn(|r| self.codes.as_ptr().add((block + r.min(here - 1)) * of_block));
+                    amx::products(tiles, left, right, steps, products);
+                }
+                for b in these.clone() {
+                    let One { start, .. } = x.each[b];
+                    for r in 0..here {
+                        let at = (((b - first) / SIDE * RIGHT + r) * SIDE + (b - first) % SIDE) * SIDE;
+                        for (sum, score) in products[at..at + SIDE].iter().zip(&mut scores) {
+                            #[allow(clippy::cast_precision_loss)]
+                            let float = (start + sum) as f32;
+                            *score = float;
+                        }
+                        // SAFETY: the block is there; the instruction set is the caller's promise.
+                        unsafe {
+                            for row in (0..BLOCK).step_by(S::Single::LANES) {
+                                let at = scores.as_mut_ptr().add(row);
+                                self.score::<S>(&x.each[b], block + r, row, S::Single::load(at)).store(at);
+                            }
+                        }
+                        if scores.iter().fold(false, |any, s| any | (*s <= most[b - queries.start])) {
+                            found(b - queries.start, block + r, &scores);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The scores of a register of rows of `block`, from row `at` on, whose products with the query are these.
+    #[inline(always)]
+    unsafe fn score<S: Isa>(&self, of: &One, block: usize, row: usize, products: S::Single) -> S::Single {
+        let &One { step: w, error: e, length, .. } = of;
+        // SAFETY: the caller checked the bounds; the instruction set is its promise.
+        unsafe {
+            let numbers = self.numbers.as_ptr().add(block * BLOCK * 4 + row);
+            let half_norm = S::Single::load(numbers);
+            let step = S::Single::load(numbers.add(BLOCK));
+            let norm = S::Single::load(numbers.add(2 * BLOCK));
+            let error = S::Single::load(numbers.add(3 * BLOCK));
+            let score = S::Single::splat(length).mul_add(error, half_norm);
+            let score = S::Single::splat(e).mul_add(norm, score);
+            let product = S::Single::splat(w).mul_add(step, S::Single::splat(0.0));
+            product.mul_add(products, score)
         }
     }
 }

@@ -6,9 +6,11 @@
 //! and make the search narrower; others that may count are kept with their bounds. What is found in the end does not depend on
 //! which thread came first.
 
+use super::amx::{SIDE, Tiles};
 use super::bounds::{Bounds, Prepared};
 use super::pool::{Parts, Pool};
 use super::projection::{BLOCK, NUMBERS};
+use super::quantized::{Products, TILES};
 use super::tile::{Buffer, Plan, SquaredDifference, pair_list, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
@@ -89,7 +91,10 @@ pub struct Scan<'a> {
     /// The squared distance within which k rows are known: the bits of a float64, whose order is theirs.
     limits: Vec<AtomicU64>,
     expected: Vec<Expected>,
+    /// Queries that have been given up.
+    dropped: Vec<bool>,
     lacking: AtomicBool,
+    tiles: bool,
     stop: &'a Stop<'a>,
 }
 
@@ -148,7 +153,9 @@ impl<'a> Scan<'a> {
                 Expected { rows: rows.len(), blocks: rows.len() / BLOCK },
                 "one value per query",
             )?,
+            dropped: try_vec(queries, false, "one value per query")?,
             lacking: AtomicBool::new(false),
+            tiles: isa == InstructionSet::Amx,
             stop,
         }))
     }
@@ -232,6 +239,16 @@ impl<'a> Scan<'a> {
         self.expected[b].rows
     }
 
+    /// Gives up those queries to which the bounds leave more rows than these: nothing is found for them.
+    pub fn drop_beyond(&mut self, most: usize) {
+        self.dropped.iter_mut().zip(&self.expected).for_each(|(dropped, expected)| *dropped = expected.rows > most);
+    }
+
+    /// Whether query `b` has been given up.
+    pub fn is_dropped(&self, b: usize) -> bool {
+        self.dropped[b]
+    }
+
     /// Makes the search of query `b` for the rows near to it narrower by one that may be the nearest. `decoded` is room for it.
     pub fn hint(&self, isa: InstructionSet, b: usize, row: usize, decoded: &mut [f64]) {
         self.narrow(b, self.distance(isa, b, row, decoded));
@@ -257,7 +274,8 @@ impl<'a> Scan<'a> {
         let all = self.rows.len().div_ceil(BLOCK) * queries.len();
         let left: usize = self.expected[queries].iter().map(|e| e.blocks).sum();
         let quads = self.rows.dim().div_ceil(4);
-        NUMBERS * all + quads * left < quads * all
+        let by_codes = if self.tiles { quads * all / TILES } else { quads * all };
+        NUMBERS * all + quads * left < by_codes
     }
 
     /// The squared distance of row `n` from query `b`.
@@ -287,8 +305,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The scores of rows of `blocks` for a group of queries: `found(b, block, scores)` where one is at most what
-    /// `thresholds` say. How many blocks the projection left to each query is added to `left`; `scores` is room for a score
-    /// of each row and query.
+    /// `thresholds` say. How many blocks the projection left to each query is added to `left`.
     ///
     /// # Safety
     /// See [`super::vector`].
@@ -300,10 +317,18 @@ impl<'a> Scan<'a> {
         blocks: Range<usize>,
         thresholds: &Thresholds,
         project: bool,
-        scores: &mut [f32],
+        room: &mut Room,
         left: &mut [usize; Plan::GROUP],
         mut found: impl FnMut(usize, usize, &[f32; BLOCK]),
     ) {
+        if let (false, Some((tiles, products))) = (project, &mut room.tiles) {
+            let (quantized, x) = (&self.bounds.quantized, &self.prepared.coded);
+            // SAFETY: the instruction set is the caller's promise.
+            return unsafe {
+                quantized.all_scores::<S>(tiles, x, queries.clone(), blocks, &thresholds.wanted, products, found)
+            };
+        }
+        let scores = &mut room.scores;
         let mut masks = [u64::MAX >> (64 - queries.len()); BLOCKS];
         if project {
             masks.fill(0);
@@ -328,13 +353,24 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Room for looking at `blocks` blocks for at most `queries` queries.
+    fn room(&self, queries: usize, blocks: usize) -> Result<Room> {
+        // SAFETY: the instruction set says that there are tile registers.
+        let tiles =
+            || Ok::<_, Error>((unsafe { Tiles::new(queries.clamp(1, SIDE)) }, self.bounds.quantized.products()?));
+        Ok(Room {
+            scores: try_vec(queries.min(Plan::GROUP) * blocks * BLOCK, 0.0, "scores of rows")?,
+            tiles: self.tiles.then(tiles).transpose()?,
+        })
+    }
+
     fn thresholds(&self, queries: Range<usize>) -> Thresholds {
         let mut thresholds = Thresholds {
             projected: [f32::NEG_INFINITY; Plan::GROUP],
             wanted: [f32::NEG_INFINITY; Plan::GROUP],
             nearest: [f32::NEG_INFINITY; Plan::GROUP],
         };
-        for (i, b) in queries.enumerate() {
+        for (i, b) in queries.enumerate().filter(|(_, b)| !self.dropped[*b]) {
             let (best, margin) = (self.limit(b), self.margin(b));
             let wanted = self.prepared.threshold(b, best + margin);
             thresholds.projected[i] = wanted.projected;
@@ -343,6 +379,14 @@ impl<'a> Scan<'a> {
         }
         thresholds
     }
+}
+
+/// What a thread needs to look at rows.
+struct Room {
+    /// A score of each row and query.
+    scores: Vec<f32>,
+    /// Tile registers, where there are some.
+    tiles: Option<(Tiles, Products)>,
 }
 
 /// The largest scores, for each query of a group, of rows that are wanted, by their projection and by their code, and of rows
@@ -434,7 +478,8 @@ impl Kernel for Count<'_> {
     #[inline(always)]
     unsafe fn run<S: Isa>(self) -> Result<()> {
         let Self { scan, chunk, project, counts } = self;
-        let mut scores = try_vec(counts.len().min(Plan::GROUP) * SAMPLED * BLOCK, 0.0, "scores of rows")?;
+        let project = project && !scan.bounds.quantized.is_cheap(scan.tiles);
+        let mut room = scan.room(counts.len(), SAMPLED)?;
         for g in 0..counts.len().div_ceil(Plan::GROUP) {
             let queries = group_of(g, counts.len());
             let counts = &mut counts[queries.clone()];
@@ -448,7 +493,7 @@ impl Kernel for Count<'_> {
                     counts[b].rows += scores.iter().filter(|s| **s <= thresholds.wanted[b]).count();
                 };
                 // SAFETY: the instruction set is this function's own precondition.
-                unsafe { scan.look::<S>(&queries, blocks, &thresholds, project, &mut scores, &mut left, count) };
+                unsafe { scan.look::<S>(&queries, blocks, &thresholds, project, &mut room, &mut left, count) };
             }
             counts.iter_mut().zip(left).for_each(|(count, left)| count.blocks = left);
         }
@@ -500,13 +545,13 @@ impl Kernel for Survivors<'_> {
         let mut pairs = try_vec(slots * found.len().min(Plan::GROUP), (0, 0), "rows near a sample")?;
         pairs.clear();
         let mut indices = try_vec(slots, 0, "rows near a sample")?;
-        let mut scores = try_vec(found.len().min(Plan::GROUP) * ROWS, 0.0, "scores of rows")?;
+        let mut room = scan.room(found.len(), BLOCKS)?;
         let (mut left, mut asked) = ([0; Plan::GROUP], [0_u64; ROWS]);
         let groups = found.len().div_ceil(Plan::GROUP);
         let project = per_row(groups, |g| scan.projects(group_of(g, scan.limits.len())))?;
         // Every group looks at a piece of the data while it is in the cache.
         let pieces = Among::All.pieces(chunk.clone()).flat_map(|piece| (0..groups).map(move |g| (piece.clone(), g)));
-        for (blocks, g) in pieces {
+        for (blocks, g) in pieces.filter(|(_, g)| scan.dropped[group_of(*g, scan.dropped.len())].contains(&false)) {
             if scan.stop.now() {
                 break;
             }
@@ -537,7 +582,7 @@ impl Kernel for Survivors<'_> {
                 }
             };
             // SAFETY: the instruction set is this function's own precondition.
-            unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], &mut scores, &mut left, sort) };
+            unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], &mut room, &mut left, sort) };
             if lacking {
                 return Err(Error::no_memory(chunk.len() as u128 * 8, "rows near a sample"));
             }

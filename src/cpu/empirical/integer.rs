@@ -11,7 +11,7 @@
 //! [`Running::noise`] keeps count of.
 
 use super::sums::Running;
-use crate::cpu::amx::{self, DEPTH, LEFT, Left, PRODUCTS, RIGHT, SIDE, Tiles};
+use crate::cpu::amx::{self, DEPTH, LEFT, Left, PRODUCTS, RIGHT, SIDE, TILE, Tiles};
 use crate::cpu::tile::{Buffer, Plan, prefetch, reader, row_index};
 use crate::cpu::vector::Isa;
 use crate::dataset::Rows;
@@ -21,6 +21,8 @@ use std::ops::Range;
 
 /// Bytes of a whole number.
 const PLANES: usize = LEFT;
+/// Bytes of their left tiles.
+const STEP: usize = PLANES * TILE;
 /// The largest whole number of a query: its bytes are at most 127.
 const MOST: f64 = (127 << 16 | 127 << 8 | 127) as f64;
 /// Rows of more numbers would not fit 32 bits.
@@ -45,9 +47,9 @@ pub fn plan(plan: Plan) -> Plan {
 /// Queries as whole numbers.
 pub struct Coded {
     depth: usize,
-    /// Rows of a plane: the queries and a tile's side of nothing.
-    rows: usize,
-    /// `[PLANES][rows][depth]`.
+    /// Queries of a group.
+    group: usize,
+    /// Left tiles, `[group][set of 16][depth / 64][PLANES]`.
     codes: Buffer<u8>,
     each: Vec<One>,
 }
@@ -61,25 +63,26 @@ struct One {
 }
 
 impl Coded {
-    /// The packed queries `x`, of these squared distances from the mean of the data.
-    pub fn new(rows: &Rows, x: &[f64], stride: usize, squared_norms: &[f64]) -> Result<Self> {
+    /// The packed queries `x`, of these squared distances from the mean of the data, in groups.
+    pub fn new(rows: &Rows, x: &[f64], stride: usize, squared_norms: &[f64], group: usize) -> Result<Self> {
         let dim = rows.dim();
         let depth = dim.next_multiple_of(DEPTH);
         let queries = squared_norms.len();
+        let of_group = group.next_multiple_of(SIDE) * PLANES * depth;
         let mut out = Self {
             depth,
-            rows: queries + SIDE,
-            codes: Buffer::zeros(PLANES * (queries + SIDE) * depth, "packed queries")?,
+            group,
+            codes: Buffer::zeros(queries.div_ceil(group) * of_group, "packed queries")?,
             each: try_vec(queries, One::default(), "packed queries")?,
         };
         let (scale, shift) = (rows.decoding().scale, rows.decoding().shift);
-        let plane = out.rows * depth;
         for (b, (x, squared)) in x.chunks_exact(stride).zip(squared_norms).enumerate() {
             let centred = || x.iter().zip(rows.mean()).map(|(x, m)| x - m);
             let largest = centred().fold(0.0, |a: f64, v| a.max(v.abs()));
             let step = largest / MOST;
             let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
             let mut along = 0.0;
+            let set = b / group * of_group + b % group / SIDE * SIDE * PLANES * depth;
             for (k, (v, m)) in centred().zip(rows.mean()).enumerate() {
                 #[allow(clippy::cast_possible_truncation)]
                 let mut code = (v * inverse).round_ties_even().clamp(-MOST, MOST) as i32;
@@ -87,7 +90,8 @@ impl Coded {
                 for l in 0..PLANES {
                     #[allow(clippy::cast_possible_truncation)]
                     let byte = code as i8;
-                    out.codes[l * plane + b * depth + k] = byte.cast_unsigned();
+                    let tile = set + (k / DEPTH * PLANES + l) * TILE;
+                    out.codes[tile + b % group % SIDE * DEPTH + k % DEPTH] = byte.cast_unsigned();
                     code = (code - i32::from(byte)) >> 8;
                 }
             }
@@ -105,7 +109,7 @@ pub struct Scratch {
     /// A tile as the right matrix of distances, `[rows / 16][depth / 64]`, and of means, `[depth / 16][rows / 64]`.
     rows: Buffer<u8>,
     columns: Buffer<u8>,
-    /// Weights, `[PLANES][queries][tile]`, the unit of each query's, and which steps of the tile have any.
+    /// Weights as left tiles, `[set of 16][rows / 64][PLANES]`, the unit of each query's, and which steps of the tile have any.
     weights: Buffer<u8>,
     units: Vec<f64>,
     any: Vec<u64>,
@@ -172,6 +176,7 @@ impl Scratch {
     /// # Safety
     /// [`amx::available`].
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     pub unsafe fn distances<S: Isa>(
         &mut self,
         tiles: &Tiles,
@@ -188,20 +193,17 @@ impl Scratch {
         steps.iter_mut().zip(0..).for_each(|(s, i)| *s = i);
         let blocks = count.div_ceil(SIDE);
         let mut norm = [0.0; RIGHT * SIDE];
-        assert!(of.end + SIDE <= x.rows && blocks * SIDE * depth <= rows.len());
+        let of_set = SIDE * PLANES * depth;
+        let sets = of.start / x.group * x.group.div_ceil(SIDE);
+        assert!((sets + of.len().div_ceil(SIDE)) * of_set <= x.codes.len() && blocks * SIDE * depth <= rows.len());
         for block in (0..blocks).step_by(RIGHT) {
             let here = RIGHT.min(blocks - block);
             for (i, norm) in norm[..(count - block * SIDE).min(RIGHT * SIDE)].iter_mut().enumerate() {
                 *norm = norms(block * SIDE + i);
             }
-            for set in of.clone().step_by(SIDE) {
-                let left = Left {
-                    first: x.codes[set * depth..].as_ptr(),
-                    row: depth,
-                    tile: x.rows * depth,
-                    count: PLANES,
-                    signed: true,
-                };
+            for (i, set) in of.clone().step_by(SIDE).enumerate() {
+                let left =
+                    Left { tiles: x.codes[(sets + i) * of_set..].as_ptr(), step: STEP, count: PLANES, signed: true };
                 // SAFETY: blocks and queries are there, by the assertion; a sum of d ≤ 2^16 products of at most 128 · 255 fits
                 // 32 bits; the caller's promise.
                 unsafe {
@@ -230,7 +232,7 @@ impl Scratch {
     #[inline(always)]
     pub fn weigh<S: Isa>(&mut self, b: usize, weights: &[f32], plan: &Plan, run: &mut Running) {
         const LANES: usize = 16;
-        let plane = self.units.len() * plan.tile;
+        let set = b / SIDE * SIDE * PLANES * plan.tile;
         let mut most = [0.0_f32; LANES];
         let (sixteens, rest) = weights.as_chunks::<LANES>();
         for sixteen in sixteens {
@@ -261,7 +263,7 @@ impl Scratch {
                 sum += w;
             }
             for l in 0..PLANES {
-                let at = l * plane + b * plan.tile + step * DEPTH;
+                let at = set + (step * PLANES + l) * TILE + b % SIDE * DEPTH;
                 let out = &mut self.weights[at..at + DEPTH];
                 for i in 0..DEPTH {
                     #[allow(clippy::cast_possible_truncation)]
@@ -301,13 +303,8 @@ impl Scratch {
             if steps.is_empty() {
                 continue;
             }
-            let left = Left {
-                first: weights[set * plan.tile..].as_ptr(),
-                row: plan.tile,
-                tile: units.len() * plan.tile,
-                count: PLANES,
-                signed: false,
-            };
+            let left =
+                Left { tiles: weights[set * PLANES * plan.tile..].as_ptr(), step: STEP, count: PLANES, signed: false };
             for block in (0..blocks).step_by(RIGHT) {
                 let here = RIGHT.min(blocks - block);
                 // SAFETY: as in `distances`; sums of 512 products of at most 255 · 255.

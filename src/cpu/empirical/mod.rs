@@ -28,6 +28,7 @@ use crate::dataset::Decoding;
 use crate::engine::{Grade, Moments, Query};
 use crate::error::{Result, per_row, try_collect, try_vec};
 use crate::exec::{Exec, Trail};
+use crate::tensor::Dtype;
 use certificate::{Arithmetic, Certificate, Position};
 use chunk::{ChunkTask, Packed, Scratch, group, needs_double, needs_integer, needs_single};
 use route::{Asked, Mean, Route, WEIGHTS_SINGLE};
@@ -66,13 +67,14 @@ pub fn run(
         let x = &query.x.host()[i * d..(i + 1) * d];
         x.iter().zip(query.rows.mean()).map(|(x, m)| (x - m) * (x - m)).sum::<f64>()
     })?;
+    let tiles = isa == InstructionSet::Amx && query.rows.dtype() == Dtype::U8;
     let asked = |i: usize| {
         let x = query.x.host()[i * d..(i + 1) * d].iter().zip(query.rows.mean());
         Asked {
             precision: query.precision[i],
             distance: squared_norms[i].sqrt(),
             largest: x.fold(0.0, |a: f64, (x, m)| a.max((x - m).abs())),
-            tiles: isa == InstructionSet::Amx,
+            tiles,
         }
     };
     let first = |i: usize| Route::first(query, wanted, &asked(i), cut);
@@ -87,7 +89,7 @@ pub fn run(
             && let Some(bounds) = Bounds::of(pool, isa, query.rows, None, limit)
         {
             dense.retain(|i| !few(i));
-            dense.extend(near::run(pool, isa, bounds, query, &near, wanted, cut, &mut out, exec)?);
+            dense.extend(near::run(pool, isa, bounds, query, &near, wanted, tiles, cut, &mut out, exec)?);
         }
     }
     let mut routed: Vec<Routed> = per_row(dense.len(), |i| (dense[i], first(dense[i])))?;
@@ -113,6 +115,7 @@ fn pack_queries(
     routes: &[Route],
     squared_norms: &[f64],
     plan: &Plan,
+    group: usize,
 ) -> Result<Packed> {
     let squared_norms = per_row(ids.len(), |i| squared_norms[ids[i]])?;
     let integer = routes.iter().any(needs_integer);
@@ -130,7 +133,7 @@ fn pack_queries(
         #[allow(clippy::cast_possible_truncation)]
         to.iter_mut().zip(x.iter().zip(mean)).for_each(|(o, (x, m))| *o = (scale * (x - m)) as f32);
     }
-    let coded = |x: &[f64]| integer::Coded::new(query.rows, x, plan.stride, &squared_norms);
+    let coded = |x: &[f64]| integer::Coded::new(query.rows, x, plan.stride, &squared_norms, group);
     Ok(Packed {
         integer: integer.then(|| coded(&x)).transpose()?,
         x,
@@ -209,7 +212,7 @@ fn pass(
         let before = query.x.rows().saturating_sub(ids.len());
         exec.report(exec.told.get().0.max((before + w * wave) as u64), query.x.rows() as u64)?;
         let wave_routes = &routes[w * wave..][..wave_ids.len()];
-        let packed = pack_queries(query, wave_ids, wave_routes, squared_norms, &plan)?;
+        let packed = pack_queries(query, wave_ids, wave_routes, squared_norms, &plan, group)?;
         let h: Vec<f64> = wave_ids.iter().map(|&i| 0.5 * query.precision[i]).collect();
         let (running_parts, vector_parts) = (Parts::new(&mut running), Parts::new(&mut vectors));
         let groups = wave_ids.len().div_ceil(group);
@@ -409,8 +412,7 @@ impl Merge<'_> {
             let from_centre = sums.mean.iter().map(|v| v * v).sum();
             certificate::rounded_weights(run, rows.spread(), from_centre)
         };
-        length < self.route.least_offset
-            || self.route.mean == Mean::Integer && length * WEIGHTS_SINGLE < by_rounding()
+        length < self.route.least_offset || self.route.mean == Mean::Integer && length * WEIGHTS_SINGLE < by_rounding()
     }
 
     /// Where the mean centre + `mean` lies.

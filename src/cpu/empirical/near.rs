@@ -27,6 +27,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// They are counted on a sample, by codes alone and when the smallest distance is known: neither the other queries nor the
 /// order of threads decides.
 const SHARE: usize = 8;
+/// The same where the dense pass is by integer products.
+const SHARE_OF_TILES: usize = 32;
+/// One to which they leave more than one in so many before the smallest distance is known, only that in the sample, is
+/// given up at once.
+const HOPELESS: usize = 4;
 /// What the found rows of a wave may take if every row is near to every query.
 const FOUND_BYTES: usize = 256 << 20;
 
@@ -39,11 +44,13 @@ pub fn run(
     query: &Query<'_>,
     ids: &[usize],
     wanted: bool,
+    tiles: bool,
     cut: f64,
     out: &mut Moments<'_>,
     exec: &Exec<'_>,
 ) -> Result<Vec<usize>> {
     let rows = query.rows;
+    let share = if tiles { SHARE_OF_TILES } else { SHARE };
     let plan = Plan::new(rows.len(), rows.dim());
     let chunks = plan.chunks();
     let wave = (FOUND_BYTES / (2 * rows.len() * size_of::<Candidate>())).clamp(1, 4 * Plan::GROUP);
@@ -74,6 +81,7 @@ pub fn run(
         scan.begin(pool, isa, Among::Sample)?;
         scan.count(pool, isa, true)?;
         stop.check()?;
+        scan.drop_beyond(rows.len() / HOPELESS);
         if let Some(trail) = exec.trail {
             with_scratch(&mut |tile, _| {
                 for (b, row) in ids.iter().enumerate().filter_map(|(b, &id)| Some((b, trail.get(id)?))) {
@@ -101,7 +109,7 @@ pub fn run(
         pool.run(ids.len(), ids.len() * plan.stride * 64, |i| {
             // SAFETY: what was found for query i, its flag and its outputs are this task's alone.
             let of_chunk = |c: usize| unsafe { &parts.part(c * ids.len() + i..c * ids.len() + i + 1)[0] };
-            if scan.expected(i) > rows.len() / SHARE {
+            if scan.is_dropped(i) || scan.expected(i) > rows.len() / share {
                 // SAFETY: as above.
                 unsafe { flags.part(i..i + 1)[0] = true };
                 return;

@@ -14,7 +14,6 @@
 use super::integer;
 use crate::dataset::Decoding;
 use crate::engine::{Grade, Query};
-use crate::tensor::Dtype;
 
 /// The arithmetic of |x - y|².
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +100,7 @@ pub struct Asked {
     pub distance: f64,
     /// The largest |x̃_k|.
     pub largest: f64,
-    /// Whether there are tile registers.
+    /// Whether there are tile registers and rows of bytes.
     pub tiles: bool,
 }
 
@@ -178,7 +177,7 @@ impl Route {
         // R² that counts as few is a guess about the data, on which speed depends but no bound.
         let margin = cut.min(NO_WEIGHT) / h;
         let few = fits_single && doubt(U32) + margin <= FEW * radius * radius;
-        let integer = tiles && level == 0 && rows.dtype() == Dtype::U8 && rows.dim() <= integer::MOST_DIM;
+        let integer = tiles && level == 0 && rows.dim() <= integer::MOST_DIM;
         let residual = if integer { integer::residual(largest, rows.dim()) } else { 0.0 };
         let allowed = if query.grade == Grade::Single { LOGIT_SINGLE } else { LOGIT_DOUBLE };
         let (distances, doubt, remeasure) = if small {

@@ -23,7 +23,8 @@ pub struct Running {
 
 impl Running {
     /// No row seen yet.
-    pub const START: Self = Self { best: f64::INFINITY, index: 0, rest: 0.0, excess: 0.0, included: 0.0, slope: 0.0, noise: 0.0 };
+    pub const START: Self =
+        Self { best: f64::INFINITY, index: 0, rest: 0.0, excess: 0.0, included: 0.0, slope: 0.0, noise: 0.0 };
 
     /// Makes weights relative to a smaller distance, `gap` below the present one; `factor` is exp(-h gap).
     pub fn fade(&mut self, gap: f64, factor: f64) {
