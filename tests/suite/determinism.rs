@@ -9,6 +9,8 @@ use std::ops::Range;
 
 both!(
     evaluations,
+    error_bounds,
+    whoever_else_is_asked,
     derivatives,
     nearest_rows,
     samples,
@@ -107,6 +109,130 @@ fn evaluations<A: Api>() {
             }
         }
     });
+}
+
+/// Rows along a few directions, as those of images are, so that some rows count near the data, a few or one.
+fn along_few_directions(rng: &mut Rng, n: usize, d: usize) -> Vec<f64> {
+    let directions = rng.normals(5 * d);
+    let mut row = || {
+        let (along, noise) = (rng.normals(5), rng.normals(d));
+        (0..d)
+            .map(|j| 0.05 * noise[j] + (0..5).map(|k| along[k] * directions[k * d + j]).sum::<f64>())
+            .collect::<Vec<_>>()
+    };
+    (0..n).flat_map(|_| row()).collect()
+}
+
+/// Error bounds, alone and together: they are made of the same sums as what they bound, and of nothing that chance decides.
+fn error_bounds<A: Api>() {
+    let none = Want::default();
+    let wants = [
+        Want { denoised_error_bound: true, ..none },
+        Want { log_density_error_bound: true, ..none },
+        Want { denoised: true, log_density: true, denoised_error_bound: true, log_density_error_bound: true, ..none },
+    ];
+    let variants = [
+        Empirical::default(),
+        Empirical { regularizer: Regularizer::BayesDensity { log_c: -100.0 }, tolerance: 1e-6, label: None },
+        Empirical { label: Some(0), ..Empirical::default() },
+    ];
+    let process = A::process(&Kind::VePower(2.0, 1.0, 80.0)).unwrap();
+    // Answered by codes and projections or by products, by codes alone, row by row, and by products of few rows.
+    for (n, d, dtype) in
+        [(4200, 400, Dtype::F32), (4200, 130, Dtype::F64), (3300, 2, Dtype::F64), (700, 33, Dtype::F32)]
+    {
+        let mut rng = Rng((n + d) as u64);
+        let data = along_few_directions(&mut rng, n, d);
+        let t: Vec<f64> = (0..33).map(|_| 0.01 * 1000f64.powf(rng.uniform())).collect();
+        let x: Vec<f64> = t
+            .iter()
+            .flat_map(|sigma| {
+                let row = rng.below(n);
+                (0..d).map(|k| data[row * d + k] + sigma * rng.normal()).collect::<Vec<_>>()
+            })
+            .collect();
+        let labels: Vec<f64> = (0..n).map(|i| f64::from(i % 10 == 3)).collect();
+        let (rows, labels) = (Matrix::new(Dtype::F32, &data, d), Matrix::new(Dtype::I32, &labels, 1));
+        let x = Matrix::new(dtype, &x, d);
+        for (one, several) in A::every(1).iter().zip(A::every(3)) {
+            let at = |machine: &A| machine.dataset(&rows, Some(&labels), Decoding::default()).unwrap();
+            let (data_of_one, data_of_several) = (at(one), at(&several));
+            for options in variants {
+                let one = one.empirical(&data_of_one, &process, options).unwrap();
+                let several = several.empirical(&data_of_several, &process, options).unwrap();
+                for want in wants {
+                    let expected = A::eval(&one, &x, &t, want, Call::default()).unwrap().bits();
+                    for split in splits(t.len()) {
+                        let parts = split.len();
+                        let mut found = Outputs::default();
+                        for part in split {
+                            let (x, t) = (x.part(part.clone()), &t[part]);
+                            found.extend(A::eval(&several, &x, t, want, Call::default()).unwrap());
+                        }
+                        assert!(found.bits() == expected, "{n} x {d}, {options:?}, {want:?}, {parts} parts");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A query is answered as if it were alone, whichever are in its batch: some that bounds answer, some that every row answers,
+/// some far from all data and one that no bound in float32 can hold.
+fn whoever_else_is_asked<A: Api>() {
+    // So many columns that projections are of use beside codes.
+    let (n, d) = (4200, 400);
+    let mut rng = Rng(72);
+    let data = along_few_directions(&mut rng, n, d);
+    let rows = Matrix::new(Dtype::F32, &data, d);
+    // Noise, and how far from the data.
+    let near = [(0.05, 0.0), (0.1, 0.0), (0.2, 0.0), (0.3, 0.0)];
+    let all = [(25.0, 0.0), (80.0, 0.0)];
+    let far = [(0.1, 1e8), (0.3, 1e8), (40.0, 1e8), (0.1, 1e33)];
+    let sorts: Vec<(f64, f64)> = [&near[..], &all, &near[2..], &far, &near[..2], &all[..1], &near].concat();
+    let t: Vec<f64> = sorts.iter().map(|(sigma, _)| *sigma).collect();
+    let x: Vec<f64> = sorts
+        .iter()
+        .flat_map(|(sigma, length)| {
+            let (row, direction) = (rng.below(n), rng.normals(d));
+            let size = direction.iter().map(|v| v * v).sum::<f64>().sqrt();
+            (0..d).map(|k| data[row * d + k] + sigma * rng.normal() + length * direction[k] / size).collect::<Vec<_>>()
+        })
+        .collect();
+    let v = Matrix::new(Dtype::F64, &rng.normals(x.len()), d);
+    let process = A::process(&Kind::VePower(2.0, 1.0, 1e3)).unwrap();
+    for dtype in [Dtype::F32, Dtype::F64] {
+        let x = Matrix::new(dtype, &x, d);
+        for machine in A::every(2) {
+            let dataset = machine.dataset(&rows, None, Decoding::default()).unwrap();
+            let score = machine.empirical(&dataset, &process, Empirical::default()).unwrap();
+            let v = Matrix::new(dtype, &v.values(), d);
+            let ask = |part: Range<usize>| {
+                let (x, t) = (x.part(part.clone()), &t[part.clone()]);
+                let outputs = A::eval(&score, &x, t, EVERYTHING, Call::default()).unwrap();
+                (outputs, A::jvp(&score, &x, t, &v.part(part)).unwrap().values())
+            };
+            let (mut alone, mut of_jvp) = (Outputs::default(), Vec::new());
+            for i in 0..sorts.len() {
+                let (outputs, jvp) = ask(i..i + 1);
+                alone.extend(outputs);
+                of_jvp.extend(jvp);
+            }
+            let (together, jvp) = ask(0..sorts.len());
+            assert!(together.bits() == alone.bits(), "{dtype:?} on {}", machine.describe());
+            assert!(jvp == of_jvp, "derivatives, {dtype:?} on {}", machine.describe());
+        }
+        // Those near the data are answered by bounds: where there is no room for these, their errors are bounded otherwise.
+        let bounded = |machine: A| {
+            let dataset = machine.dataset(&rows, None, Decoding::default()).unwrap();
+            let score = machine.empirical(&dataset, &process, Empirical::default()).unwrap();
+            A::eval(&score, &x, &t, EVERYTHING, Call::default()).unwrap().denoised_error_bound
+        };
+        let (by_bounds, by_all) = (bounded(A::new(1)), bounded(A::limited(1, (4 * n * d) as u64)));
+        for (i, sort) in sorts.iter().enumerate() {
+            assert_eq!(by_bounds[i] != by_all[i], near.contains(sort), "{sort:?}");
+        }
+    }
 }
 
 fn derivatives<A: Api>() {
@@ -226,17 +352,7 @@ fn one_score_in_many_threads<A: Api>() {
 fn a_step_knows_nothing_of_the_last<A: Api>() {
     let (n, d) = SHAPES[2];
     let mut rng = Rng(71);
-    // Rows along a few directions, as those of images are, so that from step to step some rows count, a few or one.
-    let directions = rng.normals(5 * d);
-    let data: Vec<f64> = (0..n)
-        .flat_map(|_| {
-            let along = rng.normals(5);
-            let noise = rng.normals(d);
-            (0..d)
-                .map(|j| 0.05 * noise[j] + (0..5).map(|k| along[k] * directions[k * d + j]).sum::<f64>())
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let data = along_few_directions(&mut rng, n, d);
     let times = [4.0, 2.0, 1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02];
     let start = Matrix::new(Dtype::F64, &rng.normals(9 * d).iter().map(|v| 4.0 * v).collect::<Vec<_>>(), d);
     for machine in A::every(2) {
