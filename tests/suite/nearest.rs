@@ -8,6 +8,8 @@ use mnemo::tensor::Dtype;
 both!(
     whole_numbers_are_exact,
     search_by_bounds_is_the_plain_one,
+    copies_go_by_index,
+    same_bits_by_bounds_and_without,
     real_numbers,
     cosines_of_whole_numbers,
     directions,
@@ -79,6 +81,94 @@ fn search_by_bounds_is_the_plain_one<A: Api>() {
         let x = Matrix::new(Dtype::F64, &far, d);
         let (_, indices) = A::nearest(&dataset, &x, 1, Call::default()).unwrap();
         assert_eq!(indices[1], sorted(&far[d..2 * d], &data)[0].1);
+    }
+}
+
+/// Enough rows for bounds, and columns for both kinds of them.
+const MANY: (usize, usize) = (4160, 300);
+/// The most that are found by bounds; one more, and all distances are computed.
+const MOST: usize = MANY.0 / 32;
+const TYPES: [Dtype; 5] = [Dtype::U8, Dtype::F16, Dtype::Bf16, Dtype::F32, Dtype::F64];
+
+/// Rows of which each is there a dozen times, in whole numbers that every type holds: whatever is asked for, the k-th distance is
+/// a tie, which the lowest indices win. Asked one by one and in parts at first, when no bounds are made yet, then with them.
+fn copies_go_by_index<A: Api>() {
+    let mut rng = Rng(28);
+    let (n, d) = MANY;
+    let batch = 130;
+    let directions: Vec<f64> = (0..4 * d).map(|_| rng.below(3) as f64).collect();
+    let mut row = || -> Vec<f64> {
+        let along: Vec<f64> = (0..4).map(|_| rng.below(9) as f64).collect();
+        let value = |j: usize| (0..4).map(|k| along[k] * directions[k * d + j]).sum::<f64>() + rng.below(3) as f64;
+        (0..d).map(value).collect()
+    };
+    let values: Vec<Vec<f64>> = (0..n / 12).map(|_| row()).collect();
+    let mut queries: Vec<f64> = (0..batch).flat_map(|_| row()).map(|v| v + 0.5).collect();
+    let data: Vec<f64> = (0..n).flat_map(|_| values[rng.below(n / 12)].clone()).collect();
+    queries[..40 * d].copy_from_slice(&data[10 * d..50 * d]);
+    let expected: Vec<Vec<(f64, i64)>> = queries.chunks_exact(d).map(|query| sorted(query, &data)).collect();
+    assert!(expected.iter().all(|e| e[MOST - 1].0 == e[MOST].0 || e[MOST].0 == e[MOST + 1].0));
+    let x = Matrix::new(Dtype::F32, &queries, d);
+    for machine in A::every(2) {
+        for dtype in TYPES {
+            let dataset = machine.dataset(&Matrix::new(dtype, &data, d), None, Decoding::default()).unwrap();
+            // k, how many queries, and how many of them at a time.
+            let asked = [(1, 8, 1), (n, 3, 2), (MOST, 9, 4), (MOST, batch, batch), (1, batch, 50), (MOST + 1, 30, 30)];
+            for (k, count, size) in asked.into_iter().chain([(MOST, 9, 4), (1, 8, 1)]) {
+                for from in (0..count).step_by(size) {
+                    let part = from..(from + size).min(count);
+                    let (distances, indices) = A::nearest(&dataset, &x.part(part.clone()), k, Call::default()).unwrap();
+                    let found: Vec<(f64, i64)> = distances.into_iter().zip(indices).collect();
+                    for (i, found) in part.zip(found.chunks_exact(k)) {
+                        assert!(found == &expected[i][..k], "{dtype:?}, query {i}, k {k} on {}", machine.describe());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Real numbers have roundings, and these are the same in a search by bounds and in one that has no room for bounds, for every
+/// split of the batch and with neighbours that are far away.
+fn same_bits_by_bounds_and_without<A: Api>() {
+    let mut rng = Rng(29);
+    let (n, d) = MANY;
+    let batch = 132;
+    let directions = rng.normals(6 * d);
+    let mut row = |noise: f64| -> Vec<f64> {
+        let along = rng.normals(6);
+        (0..d)
+            .map(|j| {
+                128.0 + 10.0 * (0..6).map(|k| along[k] * directions[k * d + j]).sum::<f64>() + noise * rng.normal()
+            })
+            .collect()
+    };
+    let mut data: Vec<f64> = (0..n).flat_map(|_| row(3.0)).collect();
+    data.copy_within(0..100 * d, 3000 * d);
+    let mut queries: Vec<f64> = (0..batch).flat_map(|_| row(3.0)).collect();
+    queries[..20 * d].copy_from_slice(&data[50 * d..70 * d]);
+    queries[5 * d] = 1e8;
+    queries[9 * d + 3] = 1e33;
+    let x = Matrix::new(Dtype::F64, &queries, d);
+    let decoding = Decoding { scale: 2.0 / 255.0, shift: -1.0 };
+    for dtype in TYPES {
+        let rows = Matrix::new(dtype, &data, d);
+        let plain = A::limited(2, (n * d * dtype.size()) as u64).dataset(&rows, None, decoding).unwrap();
+        let bounded = A::new(2).dataset(&rows, None, decoding).unwrap();
+        let ask = |dataset: &A::Dataset, k: usize, size: usize| {
+            let (mut bits, mut all) = (Vec::new(), Vec::new());
+            for from in (0..batch).step_by(size) {
+                let part = x.part(from..(from + size).min(batch));
+                let (distances, indices) = A::nearest(dataset, &part, k, Call::default()).unwrap();
+                bits.extend(distances.iter().map(|v| v.to_bits()));
+                all.extend(indices);
+            }
+            (bits, all)
+        };
+        // First a batch that has bounds made.
+        for (k, size) in [(1, batch), (1, 5), (1, 1), (MOST, batch), (MOST, 10), (MOST + 1, batch), (MOST + 1, 33)] {
+            assert!(ask(&bounded, k, size) == ask(&plain, k, batch), "{dtype:?}, k {k}, {size} at a time");
+        }
     }
 }
 
