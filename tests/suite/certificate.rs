@@ -151,6 +151,8 @@ struct Case {
     shape: Shape,
     kind: Kind,
     regularizers: Vec<Regularizer>,
+    /// Of so many labels one is asked for; 0 is a score of all rows.
+    labels: usize,
     queries: usize,
     /// The median of bound / error that is good enough.
     useful: f64,
@@ -230,6 +232,13 @@ fn run(case: &Case, complaints: &mut Complaints) -> usize {
     let mut rng = Rng((case.len * d + case.queries) as u64);
     let stored = Matrix::new(case.dtype, &rows(&mut rng, case.len, d, case.dtype, case.shape), d);
     let data: Vec<f64> = stored.values().iter().map(|v| case.decoding.scale * v + case.decoding.shift).collect();
+    let label = |n: usize| n % case.labels.max(1);
+    let labels: Vec<f64> = (0..case.len).map(|n| label(n) as f64).collect();
+    let labels = Matrix::new(Dtype::I32, &labels, 1);
+    // The rows that take part; queries are near to others as well.
+    let every = data;
+    let data: Vec<f64> =
+        every.chunks_exact(d).enumerate().filter(|(n, _)| label(*n) == 0).flat_map(|(_, row)| row).copied().collect();
     let process = Machine::process(&case.kind).unwrap();
     let scaled: std::cell::RefCell<BTreeMap<u64, std::rc::Rc<Scaled>>> = Default::default();
     let at_m = |m: f64| {
@@ -237,7 +246,7 @@ fn run(case: &Case, complaints: &mut Complaints) -> usize {
         scaled.borrow_mut().entry(m.to_bits()).or_insert_with(new).clone()
     };
     let machines: Vec<Machine> = Machine::every(2);
-    let datasets: Vec<_> = machines.iter().map(|m| m.dataset(&stored, None, case.decoding).unwrap()).collect();
+    let datasets: Vec<_> = machines.iter().map(|m| m.dataset(&stored, Some(&labels), case.decoding).unwrap()).collect();
     let diameter = 2.0 * at_m(1.0).radius();
     // bound / error of every kind of caller, output and tolerance.
     let mut found: BTreeMap<(usize, &str, usize), Vec<f64>> = BTreeMap::new();
@@ -258,9 +267,9 @@ fn run(case: &Case, complaints: &mut Complaints) -> usize {
             _ => (0..BATCH).map(|_| rng.pick(&some_times)).collect(),
         };
         let at = Machine::at(&process, &t).unwrap();
-        let x: Vec<f64> = at.iter().flat_map(|&p| query(&mut rng, &data, d, p)).collect();
+        let x: Vec<f64> = at.iter().flat_map(|&p| query(&mut rng, &every, d, p)).collect();
         let x = Matrix::new([Dtype::F32, Dtype::F64][dtype], &x, d);
-        let options = Empirical { regularizer, tolerance, label: None };
+        let options = Empirical { regularizer, tolerance, label: (case.labels > 0).then_some(0) };
         let score = machines[machine].empirical(&datasets[machine], &process, options).unwrap();
         let out = Machine::eval(&score, &x, &t, BOUNDED, Call::default()).unwrap();
         for (i, &p) in at.iter().enumerate() {
@@ -324,6 +333,7 @@ fn no_error_is_beyond_its_bound() {
         shape: Shape::Normal,
         kind: edm.clone(),
         regularizers: none.clone(),
+        labels: 0,
         queries,
         useful: 1000.0,
     };
@@ -338,10 +348,20 @@ fn no_error_is_beyond_its_bound() {
         Case { kind: Kind::VpLinear(0.1, 20.0, 1.0), ..case("m below 1", 300, 20, Dtype::F32, 10_000) },
         Case { regularizers: every.clone(), ..case("regularized", 60, 3, Dtype::F64, 12_000) },
         Case {
-            regularizers: every,
+            regularizers: every.clone(),
             kind: Kind::VpLinear(0.1, 20.0, 1.0),
             ..case("regularized, m below 1", 280, 24, Dtype::F32, 4000)
         },
+        // The weights at a noised row sum to about exp(-d/2) = exp(-150), so that the factor is far from 0 and has an error of
+        // its own; times |ȳ - x| of up to 1400 that is most of the whole.
+        Case {
+            regularizers: vec![Regularizer::BayesWeight { log_c: -150.0 }],
+            ..case("a factor with an error", 40, 300, Dtype::F64, 2400)
+        },
+        Case { labels: 3, ..case("a label in the plane", 300, 2, Dtype::F32, 3000) },
+        Case { labels: 2, regularizers: every, ..case("a label, regularized", 500, 24, Dtype::F64, 3200) },
+        // Where many rows weigh, their errors cancel more than a bound may count on.
+        Case { labels: 3, useful: 3000.0, ..case("a label of many rows", 4200, 128, Dtype::F32, 1200) },
     ];
     // Rows that the model of independent roundings was not made for.
     let odd = [Shape::Grey, Shape::Binary, Shape::Sparse, Shape::Tails, Shape::Far].map(|shape| Case {
