@@ -10,7 +10,7 @@
 //! The engine works in the frame x/m, where ℓ_n = -½ (m/σ)² |x/m - y_n|².
 
 use super::certificate::{Denoised, Density};
-use super::{Evaluation, ScoreModel, Scratch, Terms, Want, marginal, marginals};
+use super::{Evaluation, Regularizer, ScoreModel, Scratch, Terms, Want, marginal, marginals};
 use crate::dataset::Dataset;
 use crate::engine::{Factor, Grade, Moments, Query, SharedEngine};
 use crate::error::{Error, Result, per_row, try_vec};
@@ -18,28 +18,6 @@ use crate::exec::Exec;
 use crate::process::{Marginal, Process};
 use crate::tensor::Matrix;
 use std::sync::Arc;
-
-/// What keeps the score from pointing at training rows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Regularizer {
-    /// Nothing: the reverse flow ends on training rows.
-    None,
-    /// s = (m ȳ - x) / (σ² + c) (reg 5.7).
-    Tikhonov {
-        /// c ≥ 0.
-        c: f64,
-    },
-    /// s · min(1, p/c), with the density p itself (reg 5.11).
-    BayesDensity {
-        /// ln c: at d = 3072 typical densities are beyond the range of float64.
-        log_c: f64,
-    },
-    /// s · min(1, Σ exp(ℓ_n)/c), with the unnormalised weights (reg 5.12).
-    BayesWeight {
-        /// ln c; the weights at a noised training row sum to about exp(-d/2).
-        log_c: f64,
-    },
-}
 
 /// An empirical score.
 pub struct Empirical {
@@ -90,17 +68,7 @@ impl Empirical {
         tolerance: f64,
         label: Option<i64>,
     ) -> Result<Self> {
-        match regularizer {
-            Regularizer::Tikhonov { c } if !(c.is_finite() && c >= 0.0) => {
-                return Err(Error::invalid(format!(
-                    "strength is {c:?}; Tikhonov takes a finite number that is not negative"
-                )));
-            }
-            Regularizer::BayesDensity { log_c } | Regularizer::BayesWeight { log_c } if !log_c.is_finite() => {
-                return Err(Error::invalid(format!("log_strength is {log_c:?}; it must be finite")));
-            }
-            _ => {}
-        }
+        regularizer.check()?;
         if !(0.0..1.0).contains(&tolerance) {
             return Err(Error::invalid(format!("tolerance is {tolerance:?}; it must lie in [0, 1)")));
         }
@@ -161,10 +129,7 @@ impl Empirical {
         let p = marginal(&self.process, i, t)?;
         enough_noise(i, t, &p)?;
         let m = p.m.max(LEAST_M);
-        let (f, complement) = match self.regularizer {
-            Regularizer::Tikhonov { c } => tikhonov(p.sigma, c),
-            _ => (1.0, 0.0),
-        };
+        let (f, complement) = self.regularizer.plain(p.sigma);
         Ok(AtTime {
             m: p.m,
             inverse_m: 1.0 / m,
@@ -189,21 +154,6 @@ impl Empirical {
             Regularizer::None | Regularizer::Tikhonov { .. } => Ok(None),
             Regularizer::BayesDensity { log_c } => less(&self.log_density(log_sum, marginals)?, log_c),
             Regularizer::BayesWeight { log_c } => less(log_sum, log_c),
-        }
-    }
-
-    /// The regularizer's factor f on the unregularized score, and 1 - f, each to its own precision.
-    fn factors(&self, log_ratio: Option<&[f64]>, marginals: &[Marginal]) -> Result<(Vec<f64>, Vec<f64>)> {
-        let batch = marginals.len();
-        if let Some(log) = log_ratio {
-            return Ok((per_row(batch, |i| log[i].min(0.0).exp())?, per_row(batch, |i| -log[i].min(0.0).exp_m1())?));
-        }
-        match self.regularizer {
-            Regularizer::Tikhonov { c } => {
-                let of = |i: usize| tikhonov(marginals[i].sigma, c);
-                Ok((per_row(batch, |i| of(i).0)?, per_row(batch, |i| of(i).1)?))
-            }
-            _ => Ok((per_row(batch, |_| 1.0)?, per_row(batch, |_| 0.0)?)),
         }
     }
 
@@ -249,9 +199,9 @@ impl Empirical {
         let denoised = match (mean, mean_error) {
             (Some(mean), Some(mean_error)) => {
                 let mean = lengths(mean)?;
-                let offset = offset.filter(|_| self.is_bayes()).map(lengths).transpose()?;
+                let offset = offset.filter(|_| self.regularizer.is_bayes()).map(lengths).transpose()?;
                 let ratio = self.log_ratio(log_sum.unwrap_or_default(), &frame.marginals)?;
-                let (factor, complement) = self.factors(ratio.as_deref(), &frame.marginals)?;
+                let (factor, complement) = self.regularizer.factors(ratio.as_deref(), &frame.marginals)?;
                 // The bound on the density is the looser of the two that ln p/c may need.
                 let ratio = ratio.as_deref().zip(density.as_deref());
                 Some(per_row(batch, |i| {
@@ -283,16 +233,6 @@ impl Empirical {
         let Evaluation { denoised_error_bound, .. } = exec.within(None, |exec| self.eval(x, t, alone, grade, exec))?;
         Ok(Evaluation { denoised_error_bound, ..self.eval(x, t, others, grade, exec)? })
     }
-
-    fn is_bayes(&self) -> bool {
-        matches!(self.regularizer, Regularizer::BayesDensity { .. } | Regularizer::BayesWeight { .. })
-    }
-}
-
-/// f = σ² / (σ² + c) and 1 - f.
-fn tikhonov(sigma: f64, c: f64) -> (f64, f64) {
-    let v = sigma * sigma;
-    (v / (v + c), c / (v + c))
 }
 
 /// 1/σ⁴ must not overflow.
@@ -337,7 +277,7 @@ impl ScoreModel for Empirical {
         let (batch, d) = (x.rows(), self.dim());
         let frame = self.frame(x, t, want.denoised_error_bound || want.log_density_error_bound)?;
         let Frame { marginals, m, .. } = &frame;
-        let bayes = self.is_bayes();
+        let bayes = self.regularizer.is_bayes();
 
         let matrix = |wanted: bool| wanted.then(|| engine.zeros(batch, d)).transpose();
         let vector = |wanted: bool| wanted.then(|| try_vec(batch, 0.0, "outputs")).transpose();
@@ -369,7 +309,7 @@ impl ScoreModel for Empirical {
         )?;
 
         let log_ratio = self.log_ratio(log_sum.as_deref().unwrap_or_default(), marginals)?;
-        let (factor, complement) = self.factors(log_ratio.as_deref(), marginals)?;
+        let (factor, complement) = self.regularizer.factors(log_ratio.as_deref(), marginals)?;
         // s = f m (ȳ - x/m) / σ²
         let to_score = per_row(batch, |i| factor[i] * m[i] / marginals[i].sigma / marginals[i].sigma)?;
 
@@ -447,7 +387,7 @@ impl ScoreModel for Empirical {
         exec: &Exec<'_>,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        if self.is_bayes() {
+        if self.regularizer.is_bayes() {
             return super::combine(self, out, x, t, terms, grade, exec);
         }
         let engine = self.engine();
@@ -517,7 +457,7 @@ impl ScoreModel for Empirical {
         let engine = self.engine();
         let (batch, d) = (x.rows(), self.dim());
         let frame = self.frame(x, t, false)?;
-        let bayes = self.is_bayes();
+        let bayes = self.regularizer.is_bayes();
         let mut product = engine.zeros(batch, d)?;
         let mut offset = bayes.then(|| engine.zeros(batch, d)).transpose()?;
         let mut log_sum = bayes.then(|| try_vec(batch, 0.0, "outputs")).transpose()?;
@@ -532,7 +472,7 @@ impl ScoreModel for Empirical {
             exec,
         )?;
         let log_ratio = self.log_ratio(log_sum.as_deref().unwrap_or_default(), &frame.marginals)?;
-        let (factor, _) = self.factors(log_ratio.as_deref(), &frame.marginals)?;
+        let (factor, _) = self.regularizer.factors(log_ratio.as_deref(), &frame.marginals)?;
         let variance = per_row(batch, |i| frame.marginals[i].sigma.powi(2))?;
         let on_product = per_row(batch, |i| factor[i] * frame.precision[i] / variance[i])?;
         let on_v = per_row(batch, |i| -factor[i] / variance[i])?;

@@ -3,9 +3,11 @@
 mod certificate;
 mod custom;
 mod empirical;
+mod regularizer;
 
 pub use custom::{Custom, Prediction, Predictor};
-pub use empirical::{Empirical, Regularizer};
+pub use empirical::Empirical;
+pub use regularizer::Regularizer;
 
 use crate::engine::{Factor, Grade, SharedEngine};
 use crate::error::{Error, Result, per_row, try_collect, try_vec};
