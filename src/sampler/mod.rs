@@ -15,7 +15,7 @@ use crate::engine::{Grade, SharedEngine};
 use crate::error::{Error, Result};
 use crate::exec::{Exec, Trail};
 use crate::random::{Purpose, SAMPLES, Stream};
-use crate::score::{ScoreModel, Scratch, Terms};
+use crate::score::{ScoreModel, Scratch, Step, Terms};
 use crate::tensor::Matrix;
 pub use grid::Grid;
 use std::cell::RefCell;
@@ -126,7 +126,8 @@ impl Model<'_, '_> {
     /// out ← a x + b x̂0 + c s; ε̂ = -σ s.
     fn combine(&self, out: &mut Matrix, x: &Matrix, t: Factor<'_>, terms: Terms<'_>) -> Result<()> {
         let scratch = &mut *self.scratch.borrow_mut();
-        self.exec.within(Some(&self.trail), |exec| self.score.combine(out, x, t, terms, self.grade, exec, scratch))
+        let step = Step { x, t, terms, grade: self.grade };
+        self.exec.within(Some(&self.trail), |exec| self.score.combine(out, step, exec, scratch))
     }
 
     /// out ← x̂0.

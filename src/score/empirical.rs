@@ -10,7 +10,7 @@
 //! The engine works in the frame x/m, where ℓ_n = -½ (m/σ)² |x/m - y_n|².
 
 use super::certificate::{Denoised, Density};
-use super::{Evaluation, Regularizer, ScoreModel, Scratch, Terms, Want, marginal, marginals};
+use super::{Evaluation, Regularizer, ScoreModel, Scratch, Step, Want, marginal, marginals};
 use crate::dataset::Dataset;
 use crate::engine::{Factor, Grade, Moments, Query, SharedEngine};
 use crate::error::{Error, Result, per_row, try_vec};
@@ -377,19 +377,11 @@ impl ScoreModel for Empirical {
         })
     }
 
-    fn combine(
-        &self,
-        out: &mut Matrix,
-        x: &Matrix,
-        t: Factor<'_>,
-        terms: Terms<'_>,
-        grade: Grade,
-        exec: &Exec<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
+    fn combine(&self, out: &mut Matrix, step: Step<'_>, exec: &Exec<'_>, scratch: &mut Scratch) -> Result<()> {
         if self.regularizer.is_bayes() {
-            return super::combine(self, out, x, t, terms, grade, exec);
+            return super::combine(self, out, step, exec);
         }
+        let Step { x, t, terms, grade } = step;
         let engine = self.engine();
         let (batch, d) = (x.rows(), self.dim());
         let (on_denoised, on_score) = (!terms.denoised.is_zero(), !terms.score.is_zero());

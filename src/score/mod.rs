@@ -73,6 +73,19 @@ pub struct Terms<'a> {
     pub score: Factor<'a>,
 }
 
+/// What a solver asks for: `terms` at samples `x` `[batch, dim]` and times `t`, in a caller's precision.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    /// The samples.
+    pub x: &'a Matrix,
+    /// Their times.
+    pub t: Factor<'a>,
+    /// What is wanted of them.
+    pub terms: Terms<'a>,
+    /// The precision.
+    pub grade: Grade,
+}
+
 /// Memory that a solver lends to its model, so that one step after another needs none of its own.
 #[derive(Default)]
 pub struct Scratch {
@@ -108,16 +121,8 @@ impl Scratch {
 }
 
 /// What [`ScoreModel::combine`] does unless a model knows better.
-#[allow(clippy::too_many_arguments)]
-fn combine(
-    model: &(impl ScoreModel + ?Sized),
-    out: &mut Matrix,
-    x: &Matrix,
-    t: Factor<'_>,
-    terms: Terms<'_>,
-    grade: Grade,
-    exec: &Exec<'_>,
-) -> Result<()> {
+fn combine(model: &(impl ScoreModel + ?Sized), out: &mut Matrix, step: Step<'_>, exec: &Exec<'_>) -> Result<()> {
+    let Step { x, t, terms, grade } = step;
     let times = per_row(x.rows(), |i| t.of(i))?;
     // A term that is not there is not computed.
     let want = Want { score: !terms.score.is_zero(), denoised: !terms.denoised.is_zero(), ..Want::default() };
@@ -143,19 +148,9 @@ pub trait ScoreModel: Send + Sync {
     /// The wanted terms at samples `x` `[batch, dim]` and times `t` (one per sample).
     fn eval(&self, x: &Matrix, t: &[f64], want: Want, grade: Grade, exec: &Exec<'_>) -> Result<Evaluation>;
 
-    /// out ← a x + b x̂0 + c s at samples `x` `[batch, dim]` and times `t`.
-    #[allow(clippy::too_many_arguments)]
-    fn combine(
-        &self,
-        out: &mut Matrix,
-        x: &Matrix,
-        t: Factor<'_>,
-        terms: Terms<'_>,
-        grade: Grade,
-        exec: &Exec<'_>,
-        _scratch: &mut Scratch,
-    ) -> Result<()> {
-        combine(self, out, x, t, terms, grade, exec)
+    /// out ← a x + b x̂0 + c s, as `step` says.
+    fn combine(&self, out: &mut Matrix, step: Step<'_>, exec: &Exec<'_>, _scratch: &mut Scratch) -> Result<()> {
+        combine(self, out, step, exec)
     }
 
     /// Whether an evaluation is over so soon that a batch is best sampled in blocks side by side, each from beginning to
