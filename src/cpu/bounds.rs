@@ -62,14 +62,15 @@ impl Prepared {
 
 impl Bounds {
     /// The bounds of `rows`, made at once or, where a number of queries is given, when enough have been asked to pay for
-    /// them; `None` before, where they would not help, and where there is no memory for them.
+    /// them; `None` before, where they would not help, and where the memory limit leaves no room for them. A lack of memory is
+    /// an error: whether there are bounds decides about last bits, which must not depend on what else takes memory.
     pub fn of<'a>(
         pool: &Pool,
         isa: InstructionSet,
         rows: &'a Rows,
         queries: Option<usize>,
         limit: Option<u64>,
-    ) -> Option<&'a Self> {
+    ) -> Result<Option<&'a Self>> {
         // Below these the bound costs as much as the distance.
         const LEAST_DIM: usize = 128;
         const LEAST_LEN: usize = 4096;
@@ -77,18 +78,18 @@ impl Bounds {
         let (n, d) = (rows.len(), rows.dim());
         // Numbers neither overflow nor underflow in float32.
         if !(LEAST_DIM..=quantized::MOST_DIM).contains(&d) || n < LEAST_LEN || !(1e-12..1e15).contains(&rows.radius()) {
-            return None;
+            return Ok(None);
         }
         let asked = queries.map_or(u64::MAX, |n| rows.prepared().ask(n));
         if let Some(ready) = rows.prepared().get() {
-            return Some(ready);
+            return Ok(Some(ready));
         }
         let kept = (NUMBERS + 1) * size_of::<f32>() + quantized::bytes(d);
         let bytes = rows.bytes() + n as u64 * kept as u64;
         if asked < ENOUGH_QUERIES || limit.is_some_and(|limit| bytes > limit) {
-            return None;
+            return Ok(None);
         }
-        rows.prepared().keep(Self::new(pool, isa, rows).ok()?)
+        Ok(rows.prepared().keep(Self::new(pool, isa, rows)?))
     }
 
     #[allow(clippy::cast_possible_truncation)]

@@ -166,7 +166,7 @@ pub fn run(
             "queries: row {i} is all zeros, which has no direction and no cosine distance; leave it out"
         )));
     }
-    let bounds = if few { Bounds::of(pool, isa, rows, Some(batch), limit) } else { None };
+    let bounds = if few { Bounds::of(pool, isa, rows, Some(batch), limit)? } else { None };
     // A search by bounds reads the data once for a whole wave.
     let groups = if bounds.is_some() { 4 } else { (4 * pool.threads()).div_ceil(chunks) };
     let wave = (WAVE_BYTES / per_query).clamp(1, groups * Plan::GROUP).min(batch.max(1));

@@ -86,7 +86,7 @@ pub fn run(
         let near: Vec<usize> = dense.iter().copied().filter(few).collect();
         // Made at the first such query, whatever the batch: which rows count, and so the bits, depend on it.
         if !near.is_empty()
-            && let Some(bounds) = Bounds::of(pool, isa, query.rows, None, limit)
+            && let Some(bounds) = Bounds::of(pool, isa, query.rows, None, limit)?
         {
             dense.retain(|i| !few(i));
             dense.extend(near::run(pool, isa, bounds, query, &near, wanted, tiles, cut, &mut out, exec)?);
