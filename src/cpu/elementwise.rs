@@ -56,19 +56,24 @@ impl Kernel for Combine<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Isa>(self) {
-        let Self { out, rows, d, keep, terms } = self;
-        match keep {
-            None => out.fill(0.0),
-            Some(Factor::All(1.0)) => {}
-            Some(Factor::All(c)) => out.iter_mut().for_each(|v| *v *= c),
-            Some(Factor::Rows(c)) => {
+        let Self { out, rows, d, keep, mut terms } = self;
+        let part = |m: &'_ Matrix| rows.start * m.cols()..rows.end * m.cols();
+        match (keep, terms) {
+            (None, [(Factor::All(c), m), rest @ ..]) => {
+                out.iter_mut().zip(&m.host()[part(m)]).for_each(|(o, v)| *o = c * v);
+                terms = rest;
+            }
+            (None, _) => out.fill(0.0),
+            (Some(Factor::All(1.0)), _) => {}
+            (Some(Factor::All(c)), _) => out.iter_mut().for_each(|v| *v *= c),
+            (Some(Factor::Rows(c)), _) => {
                 for (row, c) in out.chunks_exact_mut(d.max(1)).zip(&c[rows.clone()]) {
                     row.iter_mut().for_each(|v| *v *= c);
                 }
             }
         }
         for (factor, m) in terms {
-            let from = &m.host()[rows.start * d..rows.end * d];
+            let from = &m.host()[part(m)];
             match factor {
                 Factor::All(c) => out.iter_mut().zip(from).for_each(|(o, v)| *o += c * v),
                 Factor::Rows(c) => {

@@ -58,6 +58,20 @@ pub trait Double: Vector<Element = f64> {
     unsafe fn power_of_two(self) -> Self;
 }
 
+/// What weights take of a float32 register.
+pub trait Single: Vector<Element = f32> {
+    /// self + other.
+    unsafe fn add(self, other: Self) -> Self;
+    /// self * other.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// The lesser of each two elements.
+    unsafe fn min(self, other: Self) -> Self;
+    /// `a` where self < other, else `b`.
+    unsafe fn if_less(self, other: Self, a: Self, b: Self) -> Self;
+    /// self 2^k for the whole number k in the low bits of the significand of `shifted`; normal before and after.
+    unsafe fn times_power_of_two(self, shifted: Self) -> Self;
+}
+
 /// An instruction set.
 pub trait Isa {
     /// Its register of 32-bit integers.
@@ -65,7 +79,7 @@ pub trait Isa {
     /// Its float64 register.
     type Double: Double;
     /// Its float32 register.
-    type Single: Vector<Element = f32>;
+    type Single: Single;
     /// a * b + c in scalar float64, fused where the machine can do so in one instruction.
     fn mul_add(a: f64, b: f64, c: f64) -> f64;
     /// The same in float32.
@@ -172,6 +186,29 @@ impl Double for [f64; 4] {
     #[inline(always)]
     unsafe fn power_of_two(self) -> Self {
         std::array::from_fn(|i| f64::from_bits(self[i].to_bits().wrapping_add(BIAS as u64) << 52))
+    }
+}
+
+impl Single for [f32; 4] {
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] + other[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] * other[i])
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        std::array::from_fn(|i| if self[i] < other[i] { self[i] } else { other[i] })
+    }
+    #[inline(always)]
+    unsafe fn if_less(self, other: Self, a: Self, b: Self) -> Self {
+        std::array::from_fn(|i| if self[i] < other[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn times_power_of_two(self, shifted: Self) -> Self {
+        std::array::from_fn(|i| f32::from_bits(self[i].to_bits().wrapping_add(shifted[i].to_bits() << 23)))
     }
 }
 
@@ -369,6 +406,53 @@ mod x86 {
         };
     }
 
+    macro_rules! single {
+        ($v:ty, $add:ident, $mul:ident, $min:ident, $if_less:expr, $times_power_of_two:expr) => {
+            impl Single for $v {
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    // SAFETY: see the module.
+                    unsafe { $add(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn mul(self, other: Self) -> Self {
+                    // SAFETY: see the module.
+                    unsafe { $mul(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn min(self, other: Self) -> Self {
+                    // SAFETY: see the module.
+                    unsafe { $min(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn if_less(self, other: Self, a: Self, b: Self) -> Self {
+                    // SAFETY: see the module.
+                    unsafe { $if_less(self, other, a, b) }
+                }
+                #[inline(always)]
+                unsafe fn times_power_of_two(self, shifted: Self) -> Self {
+                    // SAFETY: see the module.
+                    unsafe { $times_power_of_two(self, shifted) }
+                }
+            }
+        };
+    }
+
+    #[inline(always)]
+    unsafe fn if_less_ps256(x: __m256, y: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the module.
+        unsafe { _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ)) }
+    }
+    #[inline(always)]
+    unsafe fn times_power_of_two_ps256(v: __m256, shifted: __m256) -> __m256 {
+        // SAFETY: see the module.
+        unsafe {
+            let exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), exponent))
+        }
+    }
+    single!(__m256, _mm256_add_ps, _mm256_mul_ps, _mm256_min_ps, if_less_ps256, times_power_of_two_ps256);
+
     #[inline(always)]
     unsafe fn if_less256(x: __m256d, y: __m256d, a: __m256d, b: __m256d) -> __m256d {
         // SAFETY: see the module.
@@ -494,6 +578,21 @@ mod x86 {
         }
     }
     double!(__m512d, _mm512_add_pd, _mm512_mul_pd, if_less512, any_at_least512, power_of_two512);
+
+    #[inline(always)]
+    unsafe fn if_less_ps512(x: __m512, y: __m512, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see the module.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a) }
+    }
+    #[inline(always)]
+    unsafe fn times_power_of_two_ps512(v: __m512, shifted: __m512) -> __m512 {
+        // SAFETY: see the module.
+        unsafe {
+            let exponent = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), exponent))
+        }
+    }
+    single!(__m512, _mm512_add_ps, _mm512_mul_ps, _mm512_min_ps, if_less_ps512, times_power_of_two_ps512);
 
     impl Isa for Avx512 {
         type Integers = __m512i;

@@ -416,7 +416,14 @@ impl ScoreModel for Empirical {
         let [Ok(frame), Ok(mean), Ok(offset)] = &mut matrices else {
             return matrices.into_iter().find_map(Result::err).map_or(Ok(()), Err);
         };
-        engine.combine(frame, None, &[(factor(inverse_m), x)]);
+        // In many processes m is 1, and x/m is x.
+        let frame = match factor(inverse_m) {
+            Factor::All(1.0) => x,
+            inverse_m => {
+                engine.combine(frame, None, &[(inverse_m, x)]);
+                &*frame
+            }
+        };
         engine.empirical(
             &Query { step: true, ..self.query(frame, precision, grade, None) },
             Moments {
@@ -427,7 +434,7 @@ impl ScoreModel for Empirical {
             exec,
         )?;
         let on_frame = factor(on_frame);
-        let all = [(terms.x, x), (on_frame, &*frame), (factor(on_mean), &*mean), (factor(on_offset), &*offset)];
+        let all = [(terms.x, x), (on_frame, frame), (factor(on_mean), &*mean), (factor(on_offset), &*offset)];
         let there = [!terms.x.is_zero(), on_denoised && !on_frame.is_zero(), on_denoised, on_score];
         let (mut some, mut len) = (all, 0);
         for (term, _) in all.into_iter().zip(there).filter(|(_, there)| *there) {

@@ -4,15 +4,17 @@
 //! best)) and every difference exact. All is formed about b, so that nothing cancels, near the data or far from it: with
 //! u = Σ w (y - b) / Z, ȳ = b + u and ȳ - x = (b - x) + u.
 //!
-//! For a step in float32 a mean is first formed with weights of a shorter series, off by 2e-9; a query whose ȳ - x is so small beside the spread of the rows that this could show is formed again.
+//! A step in float32 is first answered in float32 ([`step`]); a query where that could show is answered again, with others
+//! of its kind.
 //!
 //! Every sum runs over a chunk's rows in index order, then over the chunks, which depend on the number of rows alone.
 //!
-//! [`sweep`] has the kernels; here the work is dealt out and the results are written.
+//! [`sweep`] and [`step`] have the kernels; here the work is dealt out and the results are written.
 //!
-//! Memory: the rows in float64, kept with the data set; per wave of queries, where there are several chunks, 8 (2d + 5)
-//! bytes for each query and chunk.
+//! Memory: the rows in float64 and in pairs of float32, kept with the data set; per wave of queries, where there are several
+//! chunks, 8 (2d + 5) bytes for each query and chunk.
 
+mod step;
 mod sweep;
 
 use super::super::InstructionSet;
@@ -26,29 +28,41 @@ use crate::dataset::Rows;
 use crate::engine::{Grade, Moments, Query};
 use crate::error::{Result, try_vec};
 use crate::exec::Exec;
-use sweep::{BLOCK, Block, Divide, Lanes, MEAN, NEAREST, Nearest, PRODUCT, SCALARS, SHORT_MEAN, SMALLEST, Sums, Sweep};
+use std::ops::Range;
+use sweep::{BLOCK, Block, Divide, Lanes, MEAN, NEAREST, Nearest, PRODUCT, SCALARS, SMALLEST, Sums, Sweep};
 
 /// The largest dimension answered here.
 pub const MOST_DIM: usize = 16;
-/// The rows in float64, `[len, D]`; D is d or a little more, and what is beyond d is 0.
-struct Wide(Buffer<f64>);
+/// The rows as the kernels read them; D is d or a little more, and what is beyond d is 0.
+struct Wide {
+    /// In float64, `[len, D]`.
+    rows: Buffer<f64>,
+    /// The mean of the data less these, in two float32 numbers each: `[len, 2, D]`.
+    pairs: Buffer<f32>,
+}
 
 impl Wide {
     /// The rows, decoded at the first call; `None` if they would pass the limit.
-    fn of<const D: usize>(rows: &Rows, limit: Option<u64>) -> Result<Option<&[f64]>> {
+    fn of<const D: usize>(rows: &Rows, limit: Option<u64>) -> Result<Option<&Self>> {
         let stored = rows.len() * rows.dim() * rows.dtype().size();
-        let bytes = stored + rows.len() * D * size_of::<f64>();
+        let bytes = stored + rows.len() * D * (size_of::<f64>() + 2 * size_of::<f32>());
         if limit.is_some_and(|limit| bytes as u64 > limit) {
             return Ok(None);
         }
         if let Some(ready) = rows.prepared().get::<Self>() {
-            return Ok(Some(&ready.0));
+            return Ok(Some(ready));
         }
         let mut wide = Buffer::zeros(rows.len() * D, "rows in float64")?;
-        for (n, row) in wide.chunks_exact_mut(D).enumerate() {
+        let mut pairs = Buffer::zeros(rows.len() * 2 * D, "rows in pairs of float32")?;
+        for (n, (row, pair)) in wide.chunks_exact_mut(D).zip(pairs.chunks_exact_mut(2 * D)).enumerate() {
             rows.decode(n, &mut row[..rows.dim()]);
+            let (high, low) = pair.split_at_mut(D);
+            for ((y, mean), (high, low)) in row.iter().zip(rows.mean()).zip(high.iter_mut().zip(low)) {
+                *high = step::high(mean - y);
+                *low = step::high(mean - y - f64::from(*high));
+            }
         }
-        Ok(rows.prepared().keep(Self(wide)).map(|it| &*it.0))
+        Ok(rows.prepared().keep(Self { rows: wide, pairs }))
     }
 }
 
@@ -86,99 +100,26 @@ fn run_in<const D: usize>(
     out: &mut Moments<'_>,
     exec: &Exec<'_>,
 ) -> Result<bool> {
-    let Some(rows) = Wide::of::<D>(query.rows, limit)? else { return Ok(false) };
+    let Some(Wide { rows, pairs }) = Wide::of::<D>(query.rows, limit)? else { return Ok(false) };
     let plan = Plan::new(query.subset.map_or(query.rows.len(), <[u32]>::len), D);
-    let chunks = plan.chunks();
     let scalars =
         out.log_sum.is_some() || out.entropy.is_some() || out.covariance_trace.is_some() || out.log_sum_error.is_some();
     let kind = match query.tangent {
         Some(_) => PRODUCT,
         None if !wanted && !scalars => NEAREST,
-        None if query.step && query.grade == Grade::Single => SHORT_MEAN,
         None if query.step => MEAN,
         // The same arithmetic whatever else is wanted, error bounds among it.
         None => SCALARS,
     };
     let batch = query.x.rows();
     let results = Results::new(out, exec.trail, query.rows.dim());
-    let pass = Pass { isa, query, rows, plan: &plan, kind, cut, results: &results };
-
-    // Pairs of a query and a row between two looks at the caller's wishes: some hundredths of a second.
-    const WAVE_PAIRS: usize = 1 << 26;
-    const LEAST_WAVE: usize = 64;
-    const MOST_WAVE: usize = 1 << 13;
-    let wave = (WAVE_PAIRS / (plan.len * BLOCK)).clamp(LEAST_WAVE, MOST_WAVE);
-    let blocks = batch.div_ceil(BLOCK);
-    let kept = if chunks == 1 { 0 } else { wave.min(blocks) * chunks };
-    let mut nearest = try_vec(kept, Nearest::START, "nearest rows of chunks")?;
-    let mut sums = try_vec(kept, Sums::<D>::START, "chunk results")?;
-    for first in (0..blocks).step_by(wave) {
-        exec.report((first * BLOCK) as u64, batch as u64)?;
-        let stop = exec.stop(query.rows);
-        let count = wave.min(blocks - first);
-        // A pair costs about a nanosecond per eight numbers and as much as ten numbers for its weight.
-        let work = (count * BLOCK).min(batch) * plan.len * (D + 10) / 8;
-        if chunks == 1 {
-            const TASK: usize = 4;
-            pool.run(count.div_ceil(TASK), work, |task| {
-                let mut block = Block::<D>::START;
-                for i in first + task * TASK..first + ((task + 1) * TASK).min(count) {
-                    if stop.now() {
-                        return;
-                    }
-                    pass.load(i, &mut block);
-                    pass.find(0, &mut block);
-                    pass.look_around(&mut block);
-                    pass.add(0, kind, &mut block);
-                    // SAFETY: one task per block, whose outputs are its own.
-                    unsafe { pass.finish(&mut block) };
-                }
-            })?;
-            stop.check()?;
-            continue;
-        }
-        let (near, chunk_sums) = (Parts::new(&mut nearest), Parts::new(&mut sums));
-        pool.run(count * chunks, work / 3, |task| {
-            if !stop.now() {
-                let mut block = Block::<D>::START;
-                pass.load(first + task / chunks, &mut block);
-                pass.find(task % chunks, &mut block);
-                // SAFETY: each task has its own part, which outlives `run`.
-                unsafe { near.part(task..task + 1)[0] = block.nearest };
-            }
-        })?;
-        stop.check()?;
-        for chunks in nearest.chunks_exact_mut(chunks).take(count) {
-            let (all, others) = chunks.split_at_mut(1);
-            others.iter().for_each(|other| all[0].absorb(other));
-        }
-        let with_nearest = |i: usize, block: &mut Block<D>| {
-            pass.load(first + i, block);
-            block.nearest = nearest[i * chunks];
-            pass.look_around(block);
-        };
-        pool.run(count * chunks, work, |task| {
-            if !stop.now() {
-                let mut block = Block::START;
-                with_nearest(task / chunks, &mut block);
-                pass.add(task % chunks, kind, &mut block);
-                // SAFETY: as above.
-                unsafe { chunk_sums.part(task..task + 1)[0] = block.sums };
-            }
-        })?;
-        stop.check()?;
-        pool.run(count, count * chunks * BLOCK * D, |i| {
-            let mut block = Block::START;
-            with_nearest(i, &mut block);
-            // SAFETY: the chunk results of a block are its task's own, and so are its outputs.
-            unsafe {
-                for sums in chunk_sums.part(i * chunks..(i + 1) * chunks) {
-                    block.sums.absorb(sums);
-                }
-                pass.finish(&mut block);
-            }
-        })?;
-    }
+    let far = out.mean.is_some();
+    let pass = Pass { isa, query, rows, pairs, plan: &plan, kind, cut, results: &results };
+    match (kind, query.grade) {
+        (MEAN, Grade::Single) if far => pass.steps::<D, true>(pool, exec),
+        (MEAN, Grade::Single) => pass.steps::<D, false>(pool, exec),
+        _ => pass.sweeps::<D>(pool, exec),
+    }?;
     exec.report(batch as u64, batch as u64)?;
     Ok(true)
 }
@@ -188,19 +129,205 @@ struct Pass<'a> {
     isa: InstructionSet,
     query: &'a Query<'a>,
     rows: &'a [f64],
+    pairs: &'a [f32],
     plan: &'a Plan,
     kind: u8,
     cut: f64,
     results: &'a Results<'a>,
 }
 
+/// Queries in a wave of which each takes some pairs of a query and a row: between two looks at the caller's wishes, some
+/// hundredths of a second.
+fn wave(pairs: usize) -> usize {
+    const WAVE_PAIRS: usize = 1 << 26;
+    const LEAST_WAVE: usize = 64;
+    const MOST_WAVE: usize = 1 << 13;
+    (WAVE_PAIRS / (pairs * BLOCK)).clamp(LEAST_WAVE, MOST_WAVE)
+}
+
 impl Pass<'_> {
-    /// Takes block `i` of the queries.
-    fn load<const D: usize>(&self, i: usize, block: &mut Block<D>) {
+    /// Answers all queries in float64.
+    fn sweeps<const D: usize>(&self, pool: &Pool, exec: &Exec<'_>) -> Result<()> {
+        let (batch, chunks) = (self.query.x.rows(), self.plan.chunks());
+        let (blocks, wave) = (batch.div_ceil(BLOCK), wave(self.plan.len));
+        let kept = if chunks == 1 { 0 } else { wave.min(blocks) * chunks };
+        let mut nearest = try_vec(kept, Nearest::START, "nearest rows of chunks")?;
+        let mut sums = try_vec(kept, Sums::<D>::START, "chunk results")?;
+        for first in (0..blocks).step_by(wave) {
+            exec.report((first * BLOCK) as u64, batch as u64)?;
+            let stop = exec.stop(self.query.rows);
+            let count = wave.min(blocks - first);
+            // A pair costs about a nanosecond per eight numbers and as much as ten numbers for its weight.
+            let work = (count * BLOCK).min(batch) * self.plan.len * (D + 10) / 8;
+            if chunks == 1 {
+                const TASK: usize = 4;
+                pool.run(count.div_ceil(TASK), work, |task| {
+                    let mut block = Block::<D>::START;
+                    for i in first + task * TASK..first + ((task + 1) * TASK).min(count) {
+                        if stop.now() {
+                            return;
+                        }
+                        self.load(self.block(i), &mut block);
+                        // SAFETY: one task per block, whose outputs are its own.
+                        unsafe { self.answer(&mut block) };
+                    }
+                })?;
+                stop.check()?;
+                continue;
+            }
+            let (near, chunk_sums) = (Parts::new(&mut nearest), Parts::new(&mut sums));
+            pool.run(count * chunks, work / 3, |task| {
+                if !stop.now() {
+                    let mut block = Block::<D>::START;
+                    self.load(self.block(first + task / chunks), &mut block);
+                    self.find(task % chunks, &mut block);
+                    // SAFETY: each task has its own part, which outlives `run`.
+                    unsafe { near.part(task..task + 1)[0] = block.nearest };
+                }
+            })?;
+            stop.check()?;
+            for chunks in nearest.chunks_exact_mut(chunks).take(count) {
+                let (all, others) = chunks.split_at_mut(1);
+                others.iter().for_each(|other| all[0].absorb(other));
+            }
+            let with_nearest = |i: usize, block: &mut Block<D>| {
+                self.load(self.block(first + i), block);
+                block.nearest = nearest[i * chunks];
+                self.look_around(block);
+            };
+            pool.run(count * chunks, work, |task| {
+                if !stop.now() {
+                    let mut block = Block::START;
+                    with_nearest(task / chunks, &mut block);
+                    self.add(task % chunks, &mut block);
+                    // SAFETY: as above.
+                    unsafe { chunk_sums.part(task..task + 1)[0] = block.sums };
+                }
+            })?;
+            stop.check()?;
+            pool.run(count, count * chunks * BLOCK * D, |i| {
+                let mut block = Block::START;
+                with_nearest(i, &mut block);
+                // SAFETY: the chunk results of a block are its task's own, and so are its outputs.
+                unsafe {
+                    for sums in chunk_sums.part(i * chunks..(i + 1) * chunks) {
+                        block.sums.absorb(sums);
+                    }
+                    self.finish(&mut block);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Answers all queries in float32, and in float64 those where that could show.
+    fn steps<const D: usize, const FAR: bool>(&self, pool: &Pool, exec: &Exec<'_>) -> Result<()> {
+        // Blocks whose queries in doubt are answered together.
+        const MOST_TASK: usize = 32;
+        let (batch, chunks) = (self.query.x.rows(), self.plan.chunks());
+        let (blocks, wave) = (batch.div_ceil(BLOCK), wave(self.plan.len));
+        let size = if pool.threads() == 1 { MOST_TASK } else { (blocks / (2 * pool.threads())).clamp(1, MOST_TASK) };
+        let kept = if chunks == 1 { 0 } else { wave.min(blocks) * chunks };
+        let mut sums = try_vec(kept, step::Sums::<D>::START, "chunk results")?;
+        for first in (0..blocks).step_by(wave) {
+            exec.report((first * BLOCK) as u64, batch as u64)?;
+            let stop = exec.stop(self.query.rows);
+            let count = wave.min(blocks - first);
+            // A pair costs about a nanosecond per sixteen numbers and as much as ten numbers for its weight.
+            let work = (count * BLOCK).min(batch) * self.plan.len * (D + 10) / 16;
+            let chunk_sums = Parts::new(&mut sums);
+            if chunks > 1 {
+                pool.run(count * chunks, work, |task| {
+                    if !stop.now() {
+                        let mut block = step::Block::<D>::START;
+                        self.load_step(self.block(first + task / chunks), &mut block);
+                        self.add_step::<D, FAR>(task % chunks, &mut block);
+                        // SAFETY: each task has its own part, which outlives `run`.
+                        unsafe { chunk_sums.part(task..task + 1)[0] = block.sums };
+                    }
+                })?;
+                stop.check()?;
+            }
+            pool.run(count.div_ceil(size), work, |task| {
+                let mut block = step::Block::<D>::START;
+                let (mut doubtful, mut len) = ([0; MOST_TASK * BLOCK], 0);
+                for i in task * size..((task + 1) * size).min(count) {
+                    if stop.now() {
+                        return;
+                    }
+                    self.load_step(self.block(first + i), &mut block);
+                    if chunks == 1 {
+                        self.add_step::<D, FAR>(0, &mut block);
+                    } else {
+                        block.sums = step::Sums::START;
+                        // SAFETY: the chunk results of a block are its task's own.
+                        let sums = unsafe { chunk_sums.part(i * chunks..(i + 1) * chunks) };
+                        sums.iter().for_each(|sums| block.sums.absorb(sums));
+                    }
+                    // SAFETY: the outputs of a task's queries are its own.
+                    unsafe { self.divide_step::<D, FAR>(&mut block) };
+                    if block.in_doubt {
+                        for (id, _) in block.ids.clone().zip(block.doubt).filter(|(_, doubt)| *doubt != 0) {
+                            doubtful[len] = id;
+                            len += 1;
+                        }
+                    }
+                }
+                for ids in doubtful[..len].chunks(BLOCK) {
+                    if stop.now() {
+                        return;
+                    }
+                    let mut block = Block::<D>::START;
+                    self.load(ids.iter().copied(), &mut block);
+                    // SAFETY: as above.
+                    unsafe { self.answer(&mut block) };
+                }
+            })?;
+            stop.check()?;
+        }
+        Ok(())
+    }
+
+    /// The queries of block `i`.
+    fn block(&self, i: usize) -> Range<usize> {
+        i * BLOCK..((i + 1) * BLOCK).min(self.query.x.rows())
+    }
+
+    fn load_step<const D: usize>(&self, ids: Range<usize>, block: &mut step::Block<D>) {
+        block.ids = ids;
+        let Query { rows, x, precision, .. } = self.query;
+        self.isa.run(step::Load { x: x.host(), precision, centre: rows.mean(), radius: rows.radius(), block });
+    }
+
+    fn add_step<const D: usize, const FAR: bool>(&self, chunk: usize, block: &mut step::Block<D>) {
+        let (rows, subset, positions) = (self.pairs, self.query.subset, self.plan.chunk_range(chunk));
+        self.isa.run(step::Add::<D, FAR> { rows, subset, positions, block });
+    }
+
+    /// # Safety
+    /// See [`Self::finish`].
+    unsafe fn divide_step<const D: usize, const FAR: bool>(&self, block: &mut step::Block<D>) {
+        let (out, rows) = (self.results, self.query.rows);
+        let part = block.ids.start * out.dim..block.ids.end * out.dim;
+        let [to_mean, to_offset] = [&out.mean, &out.offset].map(|to| {
+            // SAFETY: the caller's promise.
+            to.as_ref().map(|to| unsafe { to.part(part.clone()) })
+        });
+        let largest = rows.min().abs().max(rows.max().abs());
+        let (centre, radius, len) = (rows.mean(), rows.radius(), self.plan.len);
+        self.isa.run(step::Divide::<D, FAR> { centre, radius, largest, len, to_mean, to_offset, block });
+    }
+
+    /// Takes the queries `ids`, at least one and at most a block.
+    fn load<const D: usize>(&self, ids: impl ExactSizeIterator<Item = usize>, block: &mut Block<D>) {
         let d = self.query.rows.dim();
-        block.ids = i * BLOCK..((i + 1) * BLOCK).min(self.query.x.rows());
-        let ids = block.ids.clone();
-        let row = |l: usize| (ids.start + l).min(ids.end - 1);
+        block.len = ids.len();
+        block.ids.iter_mut().zip(ids).for_each(|(to, id)| *to = id);
+        // Where there are fewer queries, the last is repeated.
+        let last = block.ids[block.len - 1];
+        block.ids[block.len..].fill(last);
+        let ids = block.ids;
+        let row = |l: usize| ids[l];
         let transpose = |from: &[f64], to: &mut Lanes<D>| {
             for l in 0..BLOCK {
                 let from = &from[row(l) * d..(row(l) + 1) * d];
@@ -233,10 +360,9 @@ impl Pass<'_> {
     }
 
     /// The sums over a chunk.
-    fn add<const D: usize>(&self, chunk: usize, kind: u8, block: &mut Block<D>) {
-        match kind {
+    fn add<const D: usize>(&self, chunk: usize, block: &mut Block<D>) {
+        match self.kind {
             NEAREST => {}
-            SHORT_MEAN => self.isa.run(self.sweep::<D, SHORT_MEAN>(chunk, block)),
             MEAN => self.isa.run(self.sweep::<D, MEAN>(chunk, block)),
             SCALARS => self.isa.run(self.sweep::<D, SCALARS>(chunk, block)),
             _ => self.isa.run(self.sweep::<D, PRODUCT>(chunk, block)),
@@ -263,30 +389,35 @@ impl Pass<'_> {
         }
     }
 
+    /// Answers a block on one thread.
+    ///
+    /// # Safety
+    /// See [`Self::finish`].
+    unsafe fn answer<const D: usize>(&self, block: &mut Block<D>) {
+        let mut nearest = Nearest::START;
+        for chunk in 0..self.plan.chunks() {
+            self.find(chunk, block);
+            nearest.absorb(&block.nearest);
+        }
+        block.nearest = nearest;
+        self.look_around(block);
+        let mut sums = Sums::START;
+        for chunk in 0..self.plan.chunks() {
+            self.add(chunk, block);
+            sums.absorb(&block.sums);
+        }
+        block.sums = sums;
+        // SAFETY: the caller's promise.
+        unsafe { self.finish(block) };
+    }
+
     /// Makes the results of the sums and writes them.
     ///
     /// # Safety
     /// No other task reads or writes the block's rows of the outputs.
     unsafe fn finish<const D: usize>(&self, block: &mut Block<D>) {
-        let radius = self.query.rows.radius();
         if self.kind > NEAREST {
-            self.isa.run(Divide { kind: self.kind, radius, block });
-        }
-        if self.kind == SHORT_MEAN && block.doubt[..block.ids.len()].contains(&true) {
-            let (mean, offset, doubt) = (block.mean, block.offset, block.doubt);
-            let mut sums = Sums::START;
-            for chunk in 0..self.plan.chunks() {
-                self.add(chunk, MEAN, block);
-                sums.absorb(&block.sums);
-            }
-            block.sums = sums;
-            self.isa.run(Divide { kind: MEAN, radius, block });
-            // A query's bits are the same whatever stands beside it.
-            for l in (0..BLOCK).filter(|&l| !doubt[l]) {
-                for k in 0..D {
-                    (block.mean[k][l], block.offset[k][l]) = (mean[k][l], offset[k][l]);
-                }
-            }
+            self.isa.run(Divide { kind: self.kind, block });
         }
         // SAFETY: the caller's promise.
         unsafe {
@@ -305,7 +436,7 @@ impl Pass<'_> {
             return;
         }
         let radius = query.rows.radius();
-        for (l, id) in block.ids.clone().enumerate() {
+        for (l, &id) in block.ids[..block.len].iter().enumerate() {
             let of = |lanes: &Lanes<D>, k: usize| lanes[k][l];
             let (h, best, rest) = (block.h[l], block.nearest.best[l], block.sums.weight[l]);
             // Where h is 0 it has taken the sizes with it; no row is farther than this.
@@ -353,12 +484,13 @@ impl Pass<'_> {
     /// # Safety
     /// See [`Self::finish`].
     unsafe fn write<const D: usize>(&self, block: &Block<D>) {
-        let (out, ids, d) = (self.results, block.ids.clone(), self.results.dim);
+        let (out, d) = (self.results, self.results.dim);
+        let ids = block.ids[..block.len].iter().copied();
         let vectors = |to: &Option<Parts<f64>>, from: &Lanes<D>| {
             if let Some(to) = to {
-                // SAFETY: the caller's promise.
-                let to = unsafe { to.part(ids.start * d..ids.end * d) };
-                for (l, to) in to.chunks_exact_mut(d).enumerate() {
+                for (l, id) in ids.clone().enumerate() {
+                    // SAFETY: the caller's promise.
+                    let to = unsafe { to.part(id * d..(id + 1) * d) };
                     to.iter_mut().zip(from).for_each(|(to, from)| *to = from[l]);
                 }
             }
@@ -368,9 +500,10 @@ impl Pass<'_> {
         vectors(&out.covariance_product, &block.product);
         let scalars = |to: &Option<Parts<f64>>, of: &dyn Fn(usize) -> f64| {
             if let Some(to) = to {
-                // SAFETY: the caller's promise.
-                let to = unsafe { to.part(ids.clone()) };
-                to.iter_mut().enumerate().for_each(|(l, to)| *to = of(l));
+                for (l, id) in ids.clone().enumerate() {
+                    // SAFETY: the caller's promise.
+                    unsafe { to.part(id..id + 1)[0] = of(l) };
+                }
             }
         };
         let Block { nearest, sums, h, .. } = block;
@@ -379,10 +512,9 @@ impl Pass<'_> {
         scalars(&out.covariance_trace, &|l| block.trace[l]);
         scalars(&out.nearest_distance, &|l| nearest.best[l].sqrt());
         if let Some(to) = &out.nearest {
-            // SAFETY: the caller's promise.
-            let to = unsafe { to.part(ids) };
-            for (to, position) in to.iter_mut().zip(nearest.position) {
-                *to = row_index(self.query.subset, position as usize) as i64;
+            for (id, position) in ids.zip(nearest.position) {
+                // SAFETY: the caller's promise.
+                unsafe { to.part(id..id + 1)[0] = row_index(self.query.subset, position as usize) as i64 };
             }
         }
     }

@@ -80,6 +80,23 @@ impl<'a> Sums<'a> {
     }
 }
 
+/// (e^r - 1) / r on |r| ≤ ln 2 / 2, highest power first: 1/13! … 1/1!, to 5e-18.
+pub const SERIES: [f64; 13] = [
+    1.0 / 6_227_020_800.0,
+    1.0 / 479_001_600.0,
+    1.0 / 39_916_800.0,
+    1.0 / 3_628_800.0,
+    1.0 / 362_880.0,
+    1.0 / 40_320.0,
+    1.0 / 5_040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    1.0 / 2.0,
+    1.0,
+];
+
 /// e^-x for x ≥ 0 to about 1e-16 relative, 0 beyond 708; written so that it vectorises.
 #[inline(always)]
 pub fn exp_neg<S: Isa>(x: f64) -> f64 {
@@ -89,29 +106,14 @@ pub fn exp_neg<S: Isa>(x: f64) -> f64 {
     // ln 2 in two parts: a product of the first with any exponent is exact.
     const LN2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    // 1/13! … 1/2!: the series on |r| ≤ ln 2 / 2 ends below 5e-18.
-    const INVERSE_FACTORIALS: [f64; 12] = [
-        1.0 / 6_227_020_800.0,
-        1.0 / 479_001_600.0,
-        1.0 / 39_916_800.0,
-        1.0 / 3_628_800.0,
-        1.0 / 362_880.0,
-        1.0 / 40_320.0,
-        1.0 / 5_040.0,
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        1.0 / 2.0,
-    ];
     let shifted = S::mul_add(-x, std::f64::consts::LOG2_E, ROUND);
     let k = shifted - ROUND;
     let r = S::mul_add(k, -LN2_LOW, S::mul_add(k, -LN2_HIGH, -x));
-    let mut series = INVERSE_FACTORIALS[0];
-    for c in &INVERSE_FACTORIALS[1..] {
+    let mut series = SERIES[0];
+    for c in &SERIES[1..] {
         series = S::mul_add(series, r, *c);
     }
-    let e = S::mul_add(S::mul_add(series, r, 1.0), r, 1.0);
+    let e = S::mul_add(series, r, 1.0);
     let power = f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
     if x <= LARGEST { e * power } else { 0.0 }
 }

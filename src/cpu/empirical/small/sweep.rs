@@ -1,8 +1,9 @@
 //! The kernels: a block of queries, one in each lane, against the rows one by one.
 
 use crate::cpu::Kernel;
+use crate::cpu::empirical::sums::SERIES;
 use crate::cpu::tile::row_index;
-use crate::cpu::vector::{Double, Isa};
+use crate::cpu::vector::{Double, Isa, Vector};
 use std::ops::Range;
 
 /// Queries that are answered together.
@@ -15,14 +16,12 @@ pub type Lanes<const D: usize> = [Lane; D];
 
 /// What the second sweep sums, each with what is before it: nothing.
 pub const NEAREST: u8 = 0;
-/// Σ w (y - b) and Σ w, with weights of the short series.
-pub const SHORT_MEAN: u8 = 1;
-/// The same with float64's weights.
-pub const MEAN: u8 = 2;
+/// Σ w (y - b) and Σ w.
+pub const MEAN: u8 = 1;
 /// Σ w h (|x - y|² - best) and Σ w |y - b|² too; from here on Σ w leaves out b, whose weight is 1.
-pub const SCALARS: u8 = 3;
+pub const SCALARS: u8 = 2;
 /// Σ w (y - b) ((y - b)·v) too.
-pub const PRODUCT: u8 = 4;
+pub const PRODUCT: u8 = 3;
 
 /// The nearest rows of a block.
 #[derive(Clone, Copy)]
@@ -84,8 +83,9 @@ impl<const D: usize> Sums<D> {
 
 /// A block of queries and all that is known of it. Where there are fewer queries, the last is repeated.
 pub struct Block<const D: usize> {
-    /// The queries' rows in the batch.
-    pub ids: Range<usize>,
+    /// The queries' rows in the batch, the first `len` of them.
+    pub ids: [usize; BLOCK],
+    pub len: usize,
     pub x: Lanes<D>,
     /// Half the precision.
     pub h: Lane,
@@ -99,13 +99,12 @@ pub struct Block<const D: usize> {
     pub offset: Lanes<D>,
     pub product: Lanes<D>,
     pub trace: Lane,
-    /// Whether the short series may show.
-    pub doubt: [bool; BLOCK],
 }
 
 impl<const D: usize> Block<D> {
     pub const START: Self = Self {
-        ids: 0..0,
+        ids: [0; BLOCK],
+        len: 0,
         x: [[0.0; BLOCK]; D],
         h: [0.0; BLOCK],
         tangent: [[0.0; BLOCK]; D],
@@ -116,48 +115,18 @@ impl<const D: usize> Block<D> {
         offset: [[0.0; BLOCK]; D],
         product: [[0.0; BLOCK]; D],
         trace: [0.0; BLOCK],
-        doubt: [false; BLOCK],
     };
 }
 
 /// e^l is 0 below this, where float64 begins to lose digits.
 pub const SMALLEST: f64 = -708.0;
 
-/// (e^r - 1) / r on |r| ≤ ln 2 / 2, highest power first: 1/13! … 1/1!, to 5e-18.
-const SERIES: [f64; 13] = [
-    1.0 / 6_227_020_800.0,
-    1.0 / 479_001_600.0,
-    1.0 / 39_916_800.0,
-    1.0 / 3_628_800.0,
-    1.0 / 362_880.0,
-    1.0 / 40_320.0,
-    1.0 / 5_040.0,
-    1.0 / 720.0,
-    1.0 / 120.0,
-    1.0 / 24.0,
-    1.0 / 6.0,
-    1.0 / 2.0,
-    1.0,
-];
-/// The same to [`SHORT_ERROR`], of least largest relative error of e^r.
-const SHORT_SERIES: [f64; 6] = [
-    0.001_384_364_412_591_661_3,
-    0.008_374_163_377_456_001,
-    0.041_668_002_574_185_97,
-    0.166_664_311_701_268,
-    0.499_999_942_055_646_35,
-    1.000_000_032_183_779_6,
-];
-const SHORT_ERROR: f64 = 2e-9;
-/// Relative error of ȳ - x by the short series that is put up with: half of what callers in float32 are promised.
-const SHORT_ALLOWED: f64 = 5e-6;
-
 /// e^l for l from [`SMALLEST`] to 0.
 ///
 /// # Safety
 /// See [`crate::cpu::vector`].
 #[inline(always)]
-unsafe fn exp<V: Double, const TERMS: usize>(l: V, series: &[f64; TERMS]) -> V {
+unsafe fn exp<V: Double>(l: V) -> V {
     // Adding 1.5·2^52 leaves the nearest whole number in the low bits of the significand.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     // SAFETY: the caller's promise.
@@ -165,8 +134,8 @@ unsafe fn exp<V: Double, const TERMS: usize>(l: V, series: &[f64; TERMS]) -> V {
         let shifted = l.mul_add(V::splat(std::f64::consts::LOG2_E), V::splat(ROUND));
         // ln 2 is off by less than l's own rounding, however often it is taken.
         let r = shifted.sub(V::splat(ROUND)).mul_add(V::splat(-std::f64::consts::LN_2), l);
-        let mut sum = V::splat(series[0]);
-        for c in &series[1..] {
+        let mut sum = V::splat(SERIES[0]);
+        for c in &SERIES[1..] {
             sum = sum.mul_add(r, V::splat(*c));
         }
         sum.mul_add(r, V::splat(1.0)).mul(shifted.power_of_two())
@@ -191,13 +160,14 @@ impl<const D: usize, const KIND: u8> Kernel for Sweep<'_, D, KIND> {
         assert!(self.subset.map_or(self.rows.len() / D, <[u32]>::len) >= self.positions.end);
         // As many registers as can be kept at hand; none for queries that are not there.
         let mut from = 0;
-        while from < self.block.ids.len() {
+        while from < self.block.len {
+            let two = self.block.len - from > S::Double::LANES;
             // SAFETY: the instruction set is this function's own precondition; the rows were just checked.
             unsafe {
                 match (KIND, D) {
-                    (NEAREST, 1..=4) => self.find::<S::Double, 2>(&mut from),
+                    (NEAREST, 1..=4) if two => self.find::<S::Double, 2>(&mut from),
                     (NEAREST, _) => self.find::<S::Double, 1>(&mut from),
-                    (_, 1..=2) => self.add::<S::Double, 2>(&mut from),
+                    (_, 1..=2) if two => self.add::<S::Double, 2>(&mut from),
                     _ => self.add::<S::Double, 1>(&mut from),
                 }
             }
@@ -270,8 +240,7 @@ impl<const D: usize, const KIND: u8> Sweep<'_, D, KIND> {
                             // Infinite times 0 is no number.
                             l = l.if_less(limit, V::splat(2.0 * SMALLEST), l);
                         }
-                        let w = if KIND == SHORT_MEAN { exp(l, &SHORT_SERIES) } else { exp(l, &SERIES) };
-                        let mut w = l.if_less(limit, zero, w);
+                        let mut w = l.if_less(limit, zero, exp(l));
                         if KIND >= SCALARS {
                             w = position.if_less(at[g], w, at[g].if_less(position, w, zero));
                             excess[g] = w.mul_add(zero.sub(l), excess[g]);
@@ -387,8 +356,6 @@ unsafe fn dot<V: Double, const D: usize>(a: &[V; D], b: &[V; D]) -> V {
 /// Turns the sums of a block into results.
 pub struct Divide<'a, const D: usize> {
     pub kind: u8,
-    /// The largest distance of a row from the mean of the data.
-    pub radius: f64,
     pub block: &'a mut Block<D>,
 }
 
@@ -398,11 +365,9 @@ impl<const D: usize> Kernel for Divide<'_, D> {
     #[inline(always)]
     #[allow(clippy::needless_range_loop)]
     unsafe fn run<S: Isa>(self) {
-        let Self { kind, radius, block } = self;
+        let Self { kind, block } = self;
         let Block { x, around, sums, mean, offset, product, tangent, .. } = block;
-        // Two rows are at most 2 R apart.
-        let allowance = 2.0 * radius * SHORT_ERROR / SHORT_ALLOWED;
-        let (mut inverse, mut length) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let mut inverse = [0.0; BLOCK];
         for l in 0..BLOCK {
             inverse[l] = 1.0 / if kind >= SCALARS { 1.0 + sums.weight[l] } else { sums.weight[l] };
         }
@@ -412,13 +377,6 @@ impl<const D: usize> Kernel for Divide<'_, D> {
                 sums.mean[k][l] = u;
                 mean[k][l] = around[k][l] + u;
                 offset[k][l] = (around[k][l] - x[k][l]) + u;
-                length[l] = S::mul_add(offset[k][l], offset[k][l], length[l]);
-            }
-        }
-        if kind == SHORT_MEAN {
-            for l in 0..BLOCK {
-                let error = allowance * (1.0 - inverse[l]);
-                block.doubt[l] = error * error > length[l];
             }
         }
         if kind < SCALARS {
