@@ -146,10 +146,16 @@ pub trait Engine: Send + Sync {
     fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Result<Vec<f64>>;
 
     /// Root mean square over a row of error / (atol + rtol max(|x|, |y|)).
-    fn error_norms(&self, error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Result<Vec<f64>>;
+    fn error_norms(&self, out: &mut [f64], error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64);
 
     /// A matrix of the named rows.
     fn gather(&self, from: &Matrix, rows: &[usize]) -> Result<Matrix>;
+
+    /// The named rows of `from` become the same rows of `to`.
+    fn copy_rows(&self, from: &Matrix, rows: &[usize], to: &mut Matrix);
+
+    /// Leaves the named rows, which ascend, and none between them.
+    fn keep_rows(&self, m: &mut Matrix, rows: &[usize]);
 
     /// Row i of `from` becomes row `rows[i]` of `to`.
     fn scatter(&self, from: &Matrix, rows: &[usize], to: &mut Matrix);

@@ -284,6 +284,12 @@ impl Matrix {
         Self { rows, cols, host }
     }
 
+    /// Leaves the first `rows` rows, in the same memory.
+    pub fn truncate(&mut self, rows: usize) {
+        self.rows = rows.min(self.rows);
+        self.host.truncate(self.rows * self.cols);
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows

@@ -203,8 +203,8 @@ impl Engine for Cpu {
         elementwise::dot_rows(x, y)
     }
 
-    fn error_norms(&self, error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Result<Vec<f64>> {
-        elementwise::error_norms(error, x, y, rtol, atol)
+    fn error_norms(&self, out: &mut [f64], error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) {
+        elementwise::error_norms(out, error, x, y, rtol, atol);
     }
 
     fn gather(&self, from: &Matrix, rows: &[usize]) -> Result<Matrix> {
@@ -214,6 +214,21 @@ impl Engine for Cpu {
             to.copy_from_slice(&from.host()[i * d..(i + 1) * d]);
         }
         Ok(out)
+    }
+
+    fn copy_rows(&self, from: &Matrix, rows: &[usize], to: &mut Matrix) {
+        let d = from.cols();
+        for row in rows.iter().map(|i| i * d..(i + 1) * d) {
+            to.host_mut()[row.clone()].copy_from_slice(&from.host()[row]);
+        }
+    }
+
+    fn keep_rows(&self, m: &mut Matrix, rows: &[usize]) {
+        let d = m.cols();
+        for (to, &from) in rows.iter().enumerate() {
+            m.host_mut().copy_within(from * d..(from + 1) * d, to * d);
+        }
+        m.truncate(rows.len());
     }
 
     fn scatter(&self, from: &Matrix, rows: &[usize], to: &mut Matrix) {

@@ -45,9 +45,7 @@ struct Frame {
 const LEAST_M: f64 = 1e-40;
 
 /// What a step takes of one time.
-#[derive(Clone, Copy, Default)]
 struct AtTime {
-    m: f64,
     inverse_m: f64,
     /// (m/σ)².
     precision: f64,
@@ -124,20 +122,17 @@ impl Empirical {
         }
     }
 
-    /// The numbers of row `i`, without a regularizer that depends on x.
-    fn at_time(&self, i: usize, t: f64) -> Result<AtTime> {
-        let p = marginal(&self.process, i, t)?;
-        enough_noise(i, t, &p)?;
-        let m = p.m.max(LEAST_M);
-        let (f, complement) = self.regularizer.plain(p.sigma);
-        Ok(AtTime {
-            m: p.m,
+    /// The numbers of one time, without a regularizer that depends on x.
+    fn at_time(&self, m: f64, sigma: f64) -> AtTime {
+        let m = m.max(LEAST_M);
+        let (f, complement) = self.regularizer.plain(sigma);
+        AtTime {
             inverse_m: 1.0 / m,
-            precision: (m / p.sigma).powi(2),
+            precision: (m / sigma).powi(2),
             on_mean: f,
             on_frame: complement,
-            on_offset: f * m / p.sigma / p.sigma,
-        })
+            on_offset: f * m / sigma / sigma,
+        }
     }
 
     fn log_density(&self, log_sum: &[f64], marginals: &[Marginal]) -> Result<Vec<f64>> {
@@ -393,18 +388,27 @@ impl ScoreModel for Empirical {
             *column = scratch.column(len)?;
         }
         let [precision, inverse_m, on_mean, on_frame, on_offset] = &mut columns;
-        let mut last = (f64::NAN, AtTime::default());
+        // m and σ first, where they are a chain of calls; then what is made of them, row by row alike.
+        let (m, sigma) = (&mut *inverse_m, &mut *precision);
+        let mut last = f64::NAN;
         for i in 0..count {
             let at = t.of(i);
-            if at != last.0 {
-                last = (at, self.at_time(i, at)?);
+            if at != last {
+                let p = marginal(&self.process, i, at)?;
+                enough_noise(i, at, &p)?;
+                (m[i], sigma[i]) = (p.m, p.sigma);
+            } else {
+                (m[i], sigma[i]) = (m[i - 1], sigma[i - 1]);
             }
-            let a = last.1;
-            if on_denoised && a.on_frame != 0.0 && a.m < LEAST_M {
-                return Err(no_denoised(i, at, a.m));
-            }
+            last = at;
+        }
+        for i in 0..count {
+            let a = self.at_time(m[i], sigma[i]);
             let (b, c) = (terms.denoised.of(i), terms.score.of(i));
-            (inverse_m[i], precision[i]) = (a.inverse_m, a.precision);
+            if on_denoised && a.on_frame != 0.0 && m[i] < LEAST_M {
+                return Err(no_denoised(i, t.of(i), m[i]));
+            }
+            (m[i], sigma[i]) = (a.inverse_m, a.precision);
             (on_mean[i], on_frame[i], on_offset[i]) = (b * a.on_mean, b * a.on_frame, c * a.on_offset);
         }
         if same {

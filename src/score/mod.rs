@@ -96,9 +96,11 @@ pub struct Scratch {
 impl Scratch {
     /// A matrix of any numbers.
     fn matrix(&mut self, engine: &SharedEngine, rows: usize, cols: usize) -> Result<Matrix> {
-        let fits = |m: &Matrix| m.rows() == rows && m.cols() == cols;
         match self.matrices.pop() {
-            Some(m) if fits(&m) => Ok(m),
+            Some(mut m) if m.rows() >= rows && m.cols() == cols => {
+                m.truncate(rows);
+                Ok(m)
+            }
             _ => engine.zeros(rows, cols),
         }
     }
@@ -164,6 +166,7 @@ pub trait ScoreModel: Send + Sync {
 }
 
 /// m, σ, β and g at the time of row `i`; an error where there is no score because σ = 0.
+#[inline]
 fn marginal(process: &Process, i: usize, t: f64) -> Result<Marginal> {
     let marginal = process.eval(t).map_err(|e| Error::invalid(format!("t, row {i}: {e}")))?;
     if marginal.sigma > 0.0 {

@@ -145,6 +145,14 @@ fn wave(pairs: usize) -> usize {
     (WAVE_PAIRS / (pairs * BLOCK)).clamp(LEAST_WAVE, MOST_WAVE)
 }
 
+/// Blocks that one task answers at most; its queries in doubt are answered together.
+const MOST_TASK: usize = 32;
+
+/// Blocks that one task answers: few enough that each thread has some.
+fn task_size(pool: &Pool, blocks: usize) -> usize {
+    if pool.threads() == 1 { MOST_TASK } else { (blocks / (2 * pool.threads())).clamp(1, MOST_TASK) }
+}
+
 impl Pass<'_> {
     /// Answers all queries in float64.
     fn sweeps<const D: usize>(&self, pool: &Pool, exec: &Exec<'_>) -> Result<()> {
@@ -160,10 +168,10 @@ impl Pass<'_> {
             // A pair costs about a nanosecond per eight numbers and as much as ten numbers for its weight.
             let work = (count * BLOCK).min(batch) * self.plan.len * (D + 10) / 8;
             if chunks == 1 {
-                const TASK: usize = 4;
-                pool.run(count.div_ceil(TASK), work, |task| {
+                let size = task_size(pool, blocks);
+                pool.run(count.div_ceil(size), work, |task| {
                     let mut block = Block::<D>::START;
-                    for i in first + task * TASK..first + ((task + 1) * TASK).min(count) {
+                    for i in first + task * size..first + ((task + 1) * size).min(count) {
                         if stop.now() {
                             return;
                         }
@@ -222,11 +230,9 @@ impl Pass<'_> {
 
     /// Answers all queries in float32, and in float64 those where that could show.
     fn steps<const D: usize, const FAR: bool>(&self, pool: &Pool, exec: &Exec<'_>) -> Result<()> {
-        // Blocks whose queries in doubt are answered together.
-        const MOST_TASK: usize = 32;
         let (batch, chunks) = (self.query.x.rows(), self.plan.chunks());
         let (blocks, wave) = (batch.div_ceil(BLOCK), wave(self.plan.len));
-        let size = if pool.threads() == 1 { MOST_TASK } else { (blocks / (2 * pool.threads())).clamp(1, MOST_TASK) };
+        let size = task_size(pool, blocks);
         let kept = if chunks == 1 { 0 } else { wave.min(blocks) * chunks };
         let mut sums = try_vec(kept, step::Sums::<D>::START, "chunk results")?;
         for first in (0..blocks).step_by(wave) {
