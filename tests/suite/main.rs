@@ -27,5 +27,6 @@ mod oracles;
 mod reference;
 mod rust;
 mod samplers;
+mod step;
 mod stepping;
 mod sweep;
