@@ -220,6 +220,18 @@ impl Process {
         self.t_end
     }
 
+    /// m and sigma at time t, no numbers outside the interval: [`eval`](Self::eval) for loops over many samples, where a
+    /// result in memory costs more than what is in it.
+    #[inline(always)]
+    pub fn scales(&self, t: f64) -> (f64, f64) {
+        if t >= self.t_min() && t <= self.t_end {
+            let Marginal { m, sigma, .. } = self.marginal(t.abs());
+            (m, sigma)
+        } else {
+            (f64::NAN, f64::NAN)
+        }
+    }
+
     /// m, sigma, beta and g at time t. sigma is 0 at t = 0 (not for VE geometric); g is +inf at t = 0 for VE power with
     /// a < 0; beta and g are +inf at t = 1 for the flow. At a node of a table they take the slope to its left, the interval
     /// that reverse time enters there (at t = 1 that to its right); both are 0 for a table of one value.
@@ -238,6 +250,7 @@ impl Process {
     }
 
     /// [`eval`](Self::eval) and [`derivative`](Self::derivative) at once, which share most of their work.
+    #[inline(always)]
     pub fn eval_with_derivative(&self, t: f64) -> Result<(Marginal, (f64, f64))> {
         let t = self.check_time(t)?;
         let marginal = self.marginal(t);
@@ -286,7 +299,7 @@ impl Process {
     }
 
     /// [`eval`](Self::eval) at a time known to be in the interval.
-    #[inline]
+    #[inline(always)]
     fn marginal(&self, t: f64) -> Marginal {
         match &self.kind {
             Kind::VpLinear(s) => {

@@ -116,7 +116,13 @@ impl Columns {
     }
 
     /// slope ← dx/dt at `x` and the times of `self`, times the factor of each row if there is one.
-    fn slope_at(&mut self, model: &Model<'_, '_>, slope: &mut Matrix, x: &Matrix, factor: Option<&[f64]>) -> Result<()> {
+    fn slope_at(
+        &mut self,
+        model: &Model<'_, '_>,
+        slope: &mut Matrix,
+        x: &Matrix,
+        factor: Option<&[f64]>,
+    ) -> Result<()> {
         let mut last = (f64::NAN, (0.0, 0.0));
         for (i, &t) in self.t.iter().enumerate() {
             // Neighbours mostly have the same time at first.

@@ -231,8 +231,10 @@ impl Empirical {
 }
 
 /// 1/σ⁴ must not overflow.
+const LEAST_SIGMA: f64 = 1e-70;
+
 fn enough_noise(i: usize, t: f64, p: &Marginal) -> Result<()> {
-    if p.sigma < 1e-70 {
+    if p.sigma < LEAST_SIGMA {
         return Err(Error::invalid(format!(
             "t, row {i}: t = {t:?} has sigma = {:e}; the empirical score needs at least 1e-70",
             p.sigma
@@ -394,9 +396,10 @@ impl ScoreModel for Empirical {
         for i in 0..count {
             let at = t.of(i);
             if at != last {
-                let p = marginal(&self.process, i, at)?;
-                enough_noise(i, at, &p)?;
-                (m[i], sigma[i]) = (p.m, p.sigma);
+                (m[i], sigma[i]) = self.process.scales(at);
+                if sigma[i].is_nan() || sigma[i] < LEAST_SIGMA {
+                    enough_noise(i, at, &marginal(&self.process, i, at)?)?;
+                }
             } else {
                 (m[i], sigma[i]) = (m[i - 1], sigma[i - 1]);
             }

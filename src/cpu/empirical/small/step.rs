@@ -194,9 +194,7 @@ impl<const D: usize> Kernel for Load<'_, D> {
             }
         } else {
             let (x, precision) = (&x[ids.start * d..][..BLOCK * d], &precision[ids.start..][..BLOCK]);
-            for l in 0..BLOCK {
-                block.h[l] = precision[l];
-            }
+            block.h.copy_from_slice(precision);
             if d == D {
                 // The same loop with a stride that the compiler knows, and so has a pattern for.
                 for (k, lane) in block.x.iter_mut().enumerate() {
@@ -318,12 +316,12 @@ impl<const D: usize, const FAR: bool> Add<'_, D, FAR> {
                     let w = w.times_power_of_two(shifted);
                     weight = weight.add(w);
                     about_square = w.mul_add(square, about_square);
-                    for k in 0..D {
+                    for (k, mean) in mean.iter_mut().enumerate() {
                         let mut apart = V::load(self.block.aparts[i][k].0.as_ptr());
                         if FAR {
                             apart = side.if_less(zero, zero.sub(V::splat(*self.row(at + i).add(k))), apart);
                         }
-                        mean[k] = w.mul_add(apart, mean[k]);
+                        *mean = w.mul_add(apart, *mean);
                     }
                 }
                 let sums = &mut self.block.sums;
@@ -337,8 +335,8 @@ impl<const D: usize, const FAR: bool> Add<'_, D, FAR> {
                 }
                 weight.add_to(sums.weight[lanes.clone()].as_mut_ptr());
                 about_square.add_to(sums.square[lanes.clone()].as_mut_ptr());
-                for k in 0..D {
-                    mean[k].add_to(sums.mean[k][lanes.clone()].as_mut_ptr());
+                for (mean, sum) in mean.iter().zip(&mut sums.mean) {
+                    mean.add_to(sum[lanes.clone()].as_mut_ptr());
                 }
                 at += len;
             }
