@@ -61,8 +61,8 @@ pub struct Query<'a> {
     pub tolerance: f64,
     /// How exact the mean has to be.
     pub grade: Grade,
-    /// Whether this is one of many steps, of which nothing but the mean is wanted: in float32 weights may be off by a few
-    /// 1e-9 then.
+    /// Whether this is one of many steps, of which nothing but the mean is wanted: in float32 ȳ - x may be off by 5e-6 of
+    /// itself then, or, where ȳ is wanted, by as much of the largest distance of a row from the mean row.
     pub step: bool,
     /// v of the covariance product `[batch, dim]`.
     pub tangent: Option<&'a Matrix>,

@@ -319,9 +319,8 @@ impl Pass<'_> {
             // SAFETY: the caller's promise.
             to.as_ref().map(|to| unsafe { to.part(part.clone()) })
         });
-        let largest = rows.min().abs().max(rows.max().abs());
         let (centre, radius, len) = (rows.mean(), rows.radius(), self.plan.len);
-        self.isa.run(step::Divide::<D, FAR> { centre, radius, largest, len, to_mean, to_offset, block });
+        self.isa.run(step::Divide::<D, FAR> { centre, radius, len, to_mean, to_offset, block });
     }
 
     /// Takes the queries `ids`, at least one and at most a block.

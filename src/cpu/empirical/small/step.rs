@@ -349,8 +349,6 @@ pub struct Divide<'a, const D: usize, const FAR: bool> {
     /// μ.
     pub centre: &'a [f64],
     pub radius: f64,
-    /// The largest magnitude of a number of the data.
-    pub largest: f64,
     /// Rows that take part.
     pub len: usize,
     /// The block's rows of the results, `[len, d]`.
@@ -365,7 +363,7 @@ impl<const D: usize, const FAR: bool> Kernel for Divide<'_, D, FAR> {
     #[inline(always)]
     #[allow(clippy::needless_range_loop)]
     unsafe fn run<S: Isa>(self) {
-        let Self { centre, radius, largest, len, to_mean, to_offset, block } = self;
+        let Self { centre, radius, len, to_mean, to_offset, block } = self;
         let Block { x, side, distance, h, sums, mean, offset, doubt, in_doubt, .. } = block;
         let (mut inverse, mut length) = ([0.0; BLOCK], [0.0; BLOCK]);
         for l in 0..BLOCK {
@@ -397,17 +395,18 @@ impl<const D: usize, const FAR: bool> Kernel for Divide<'_, D, FAR> {
                 }
             }
         }
-        // What two float32 numbers leave of x - μ and y - μ, and float64 of the difference.
+        // What two float32 numbers leave of x - μ and y - μ.
         let split = 4.0 * U32 * U32;
         let squared = |v: f64| v * v;
-        let left = squared(split * 2.0 * radius) + squared(f64::EPSILON * 2.0 * largest) * D as f64;
+        let of_rows = squared(split * radius);
         // A sum's partial sums grow evenly, and each is rounded; so is each of its terms.
         let of_sum = squared(ROUNDED) * (len.min(MOST_TILE) as f64 / 3.0 + 2.0);
         let mut any = 0;
         for l in 0..BLOCK {
             let square = sums.square[l] * inverse[l];
+            // And what roundings may have taken from it.
             let variance = (square - length[l]).max(0.0) + 64.0 * U32 * square;
-            let left = left + split * split * distance[l];
+            let left = of_rows + split * split * distance[l];
             // h |y - x|² differs from row to row as it differs from 0, within a factor or so.
             let logarithm = squared(1.5 * h[l] * square + 0.5) * OF_SQUARE + h[l] * h[l] * (1e-60 + left * square);
             let summed = if FAR && side[l] < 0.0 { radius * radius } else { square };
