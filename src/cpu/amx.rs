@@ -158,7 +158,7 @@ mod machine {
         };
     }
 
-    /// `out[(l * RIGHT + r) * 256 + i * 16 + j]` = Σ_k left_l[i][k] right_r[j][k] over the `steps`, the 64 numbers from
+    /// `out[(l * RIGHT + r) * 256 + i * 16 + j]` = Σ left of row i times right of column j over the `steps`, the 64 numbers from
     /// 64 step on; right numbers are unsigned.
     ///
     /// # Safety
