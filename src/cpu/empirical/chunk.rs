@@ -262,8 +262,13 @@ impl<'a> ChunkTask<'a> {
         }
         let stride = self.plan.stride;
         let whole = tile.len() > stride;
-        for (n, d2) in d2.iter_mut().enumerate() {
-            if *d2 <= limit {
+        const LANES: usize = 8;
+        for (first, eight) in (0..).step_by(LANES).zip(d2.chunks_mut(LANES)) {
+            // Most hold nothing: one comparison of them all.
+            if !eight.iter().fold(false, |any, d2| any | (*d2 <= limit)) {
+                continue;
+            }
+            for (n, d2) in (first..).zip(eight).filter(|(_, d2)| **d2 <= limit) {
                 if !whole {
                     let index = row_index(self.query.subset, positions.start + n);
                     self.query.rows.decode(index, &mut tile[..self.query.rows.dim()]);

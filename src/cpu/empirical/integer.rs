@@ -28,9 +28,9 @@ const MOST: f64 = (127 << 16 | 127 << 8 | 127) as f64;
 /// Rows of more numbers would not fit 32 bits.
 pub const MOST_DIM: usize = 1 << 16;
 /// Rows to a tile: long enough that sums are seldom taken from the registers, short enough for the second-level cache.
-const ROWS: usize = 512;
+const ROWS: usize = 256;
 /// Queries that share a tile.
-pub const GROUP: usize = 64;
+pub const GROUP: usize = 128;
 /// What a unit of a byte is worth to the byte below.
 const WORTH: f64 = 256.0;
 
