@@ -395,6 +395,13 @@ void mnemo_cancel_release(mnemo_cancel *cancel);
 #define MNEMO_ISA_AVX512 3
 
 /**
+ * Instruction set: the same with AVX-512 BW and AMX, on Linux. The first context that has it, be it as the best, asks the
+ * system for the tile registers on behalf of the process; from then on an alternate signal stack must have
+ * getauxval(AT_MINSIGSTKSZ) bytes. Where one is smaller already the system refuses, and AVX-512 is the best.
+ */
+#define MNEMO_ISA_AMX 4
+
+/**
  * A machine to compute on, with its own threads. Objects made from a context keep what they need of it: it may be
  * released before they are.
  */

@@ -221,6 +221,7 @@ enum class InstructionSet : std::uint32_t {
   portable = MNEMO_ISA_PORTABLE,
   avx2 = MNEMO_ISA_AVX2,
   avx512 = MNEMO_ISA_AVX512,
+  amx = MNEMO_ISA_AMX,
 };
 
 enum class Regularizer : std::uint32_t {

@@ -69,6 +69,7 @@ const (
 	ISAPortable InstructionSet = C.MNEMO_ISA_PORTABLE // what every processor has; several times slower
 	ISAAVX2     InstructionSet = C.MNEMO_ISA_AVX2     // x86-64 with AVX2 and FMA
 	ISAAVX512   InstructionSet = C.MNEMO_ISA_AVX512   // x86-64 with AVX-512 F, DQ, VL and VNNI
+	ISAAMX      InstructionSet = C.MNEMO_ISA_AMX      // the same with AVX-512 BW and AMX, on Linux
 )
 
 func (s InstructionSet) context(c *contextConfig) { c.options.instruction_set = C.uint32_t(s) }

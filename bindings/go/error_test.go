@@ -175,7 +175,7 @@ func TestContextOptions(t *testing.T) {
 	if d := must(newContext(t, mnemo.ISABest).Describe())(t); d.Threads < 1 {
 		t.Errorf("the context is %+v", d)
 	}
-	for _, isa := range []mnemo.InstructionSet{mnemo.ISAAVX2, mnemo.ISAAVX512} {
+	for _, isa := range []mnemo.InstructionSet{mnemo.ISAAVX2, mnemo.ISAAVX512, mnemo.ISAAMX} {
 		if c, err := mnemo.NewContext(isa); err != nil {
 			fails(t, err, mnemo.ErrDevice)
 		} else if d := must(c.Describe())(t); !strings.HasPrefix(d.InstructionSet, "avx") {

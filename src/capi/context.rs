@@ -20,6 +20,10 @@ pub const MNEMO_ISA_PORTABLE: u32 = 1;
 pub const MNEMO_ISA_AVX2: u32 = 2;
 /// Instruction set: x86-64 with AVX-512 F, DQ, VL and VNNI.
 pub const MNEMO_ISA_AVX512: u32 = 3;
+/// Instruction set: the same with AVX-512 BW and AMX, on Linux. The first context that has it, be it as the best, asks the
+/// system for the tile registers on behalf of the process; from then on an alternate signal stack must have
+/// getauxval(AT_MINSIGSTKSZ) bytes. Where one is smaller already the system refuses, and AVX-512 is the best.
+pub const MNEMO_ISA_AMX: u32 = 4;
 
 /// A machine to compute on, with its own threads. Objects made from a context keep what they need of it: it may be
 /// released before they are.
@@ -114,7 +118,8 @@ pub unsafe extern "C" fn mnemo_context_create(
                 MNEMO_ISA_PORTABLE => InstructionSet::Portable,
                 MNEMO_ISA_AVX2 => InstructionSet::Avx2,
                 MNEMO_ISA_AVX512 => InstructionSet::Avx512,
-                other => return Err(Error::invalid(format!("instruction_set is {other}; it is MNEMO_ISA_…, 0 to 3"))),
+                MNEMO_ISA_AMX => InstructionSet::Amx,
+                other => return Err(Error::invalid(format!("instruction_set is {other}; it is MNEMO_ISA_…, 0 to 4"))),
             };
             let cpu = Cpu::with_instruction_set(o.num_threads as usize, limit, isa)?;
             hand_over(out, mnemo_context { engine: Arc::new(cpu) });

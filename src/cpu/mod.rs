@@ -45,30 +45,36 @@ trait Kernel {
 }
 
 impl InstructionSet {
+    /// All, least first; each has what those before it have.
+    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx];
+
+    /// Whether this processor can run it, and this process may: see [`amx`].
+    fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return match self {
+            Self::Portable => true,
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            Self::Amx => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bw") && amx::available(),
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        return self == Self::Portable;
+    }
+
     /// What this processor can run, least first.
     pub fn available() -> Vec<Self> {
-        #[allow(unused_mut)]
-        let mut sets = vec![Self::Portable];
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            sets.push(Self::Avx2);
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vnni")
-            {
-                sets.push(Self::Avx512);
-                if is_x86_feature_detected!("avx512bw") && amx::available() {
-                    sets.push(Self::Amx);
-                }
-            }
-        }
-        sets
+        Self::ALL.into_iter().filter(|set| set.is_available()).collect()
     }
 
     /// The best that this processor can run.
     pub fn best() -> Self {
-        Self::available().pop().unwrap_or(Self::Portable)
+        Self::ALL.into_iter().rfind(|set| set.is_available()).unwrap_or(Self::Portable)
     }
 
     /// The name in `mnemo_context_describe`.
@@ -129,7 +135,7 @@ impl Cpu {
         if threads > MOST_THREADS {
             return Err(Error::invalid(format!("num_threads is {threads}; at most {MOST_THREADS}")));
         }
-        if !InstructionSet::available().contains(&isa) {
+        if !isa.is_available() {
             return Err(Error::Device(format!("this processor does not have {}", isa.name())));
         }
         Ok(Self { pool: Pool::new(threads), isa, memory_limit })

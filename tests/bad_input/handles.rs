@@ -118,7 +118,7 @@ pub fn context_create(w: &World) {
         INVALID, "device_type" => c.options.device_type = 3;
         INVALID, "device_type" => c.options.device_type = u32::MAX;
         INVALID, "num_threads" => c.options.num_threads = u32::MAX;
-        INVALID, "instruction_set" => c.options.instruction_set = 4;
+        INVALID, "instruction_set" => c.options.instruction_set = 5;
         INVALID, "reserved" => c.options.reserved = 1;
         INVALID, "kernel_cache_dir" => {
             c.folder = CString::new(b"\xFF\xFE".to_vec()).unwrap();

@@ -145,7 +145,7 @@ const MINOR = 2
 const CONSTANTS = (
     dtype = (f32 = 1, f64 = 2, f16 = 3, bf16 = 4, u8 = 5, i32 = 6, i64 = 7),
     device_type = (cpu = 1, cuda = 2),
-    instruction_set = (best = 0, portable = 1, avx2 = 2, avx512 = 3),
+    instruction_set = (best = 0, portable = 1, avx2 = 2, avx512 = 3, amx = 4),
     regularizer = (none = 0, tikhonov = 1, bayes_density = 2, bayes_weight = 3),
     prediction = (score = 0, eps = 1, x0 = 2, v = 3, flow = 4),
     solver = (

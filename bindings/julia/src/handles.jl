@@ -74,7 +74,7 @@ context that all share. Any thread may use it.
 - `num_threads`: threads of the library's own; 0, the initial value, means one per processor. They are not Julia's.
 - `memory_limit`: bytes of memory that the rows of one data set may take; 0 means no limit. Rows of a larger file that is not
   compressed stay there and are read when they are needed: if it changes, every call is `MNEMO_E_IO`.
-- `instruction_set`: `:best` (the initial value), `:portable`, `:avx2` or `:avx512`. Two machines that use the same one get
+- `instruction_set`: `:best` (the initial value), `:portable`, `:avx2`, `:avx512` or `:amx`. Two machines that use the same one get
   the same bits.
 - `device_type`: `:cpu`, or `:cuda` with `device_id` and `kernel_cache_dir`, a folder for compiled kernels.
 

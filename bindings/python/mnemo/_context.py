@@ -21,6 +21,7 @@ _INSTRUCTION_SETS = {
     "portable": _abi.MNEMO_ISA_PORTABLE,
     "avx2": _abi.MNEMO_ISA_AVX2,
     "avx512": _abi.MNEMO_ISA_AVX512,
+    "amx": _abi.MNEMO_ISA_AMX,
 }
 _DEVICES = {"cpu": _abi.MNEMO_CPU, "cuda": _abi.MNEMO_CUDA}
 
@@ -38,7 +39,7 @@ class Context(Handle):
     memory_limit : int
         Bytes of memory that the stored rows of one data set may take; 0 means no limit. Rows of a larger file that is not
         compressed stay there: `Dataset.open`.
-    instruction_set : {"best", "portable", "avx2", "avx512"}
+    instruction_set : {"best", "portable", "avx2", "avx512", "amx"}
         The kernels. Results on two machines have the same bits if they use the same ones; "portable", which every
         processor has, is several times slower.
     device : str

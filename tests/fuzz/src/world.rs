@@ -191,7 +191,7 @@ impl World {
                 ]
                 .map(|p| p.expect("a good process"))
             };
-            let sets = [MNEMO_ISA_PORTABLE, MNEMO_ISA_AVX2, MNEMO_ISA_AVX512];
+            let sets = [MNEMO_ISA_PORTABLE, MNEMO_ISA_AVX2, MNEMO_ISA_AVX512, MNEMO_ISA_AMX];
             Self { machines: sets.iter().filter_map(|&set| Machine::new(set, processes[0])).collect(), processes }
         })
     }
