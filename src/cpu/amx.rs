@@ -61,6 +61,9 @@ mod machine {
             // SAFETY: the caller's promise.
             unsafe { _xgetbv(0) }
         }
+        if !(is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")) {
+            return false;
+        }
         if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
             return false;
         }

@@ -1,11 +1,12 @@
-//! What is prepared of a data set so that a search can leave out rows that it never reads: two kinds of lower bounds of
-//! distances, of which [`super::projection`] is the cheaper and [`super::quantized`] the tighter one.
+//! What is prepared of a data set so that a search can leave out rows that it never reads: two lower bounds of distances by
+//! codes ([`super::quantized`]), those of a row's coordinates along [`super::directions`], which cost less, and those of all its
+//! numbers, which are tighter.
 //!
-//! Memory: 276 bytes a row and a byte for each of its numbers. Time: about that of 300 queries against every row.
+//! Memory: 104 bytes a row and a byte for each of its numbers. Time: about that of 300 queries against every row.
 
 use super::InstructionSet;
+use super::directions::{BLOCK, DIRECTIONS, Directions};
 use super::pool::{Parts, Pool};
-use super::projection::{BLOCK, Directions, NUMBERS, Projection};
 use super::quantized::{self, Coded, Quantized};
 use super::tile::{Buffer, Plan};
 use crate::dataset::Rows;
@@ -17,18 +18,18 @@ pub struct Bounds {
     stride: usize,
     radius: f64,
     directions: Directions,
-    /// The rows' projections.
-    pub projection: Projection,
-    /// The rows' codes.
-    pub quantized: Quantized,
+    /// The codes of the rows' coordinates.
+    pub coarse: Quantized,
+    /// The codes of the rows.
+    pub fine: Quantized,
 }
 
 /// Queries in the forms that the bounds need.
 pub struct Prepared {
-    /// Their projections, times -1: `[queries, NUMBERS]`.
-    pub projected: Vec<f32>,
+    /// The codes of their coordinates.
+    pub coarse: Coded,
     /// Their codes.
-    pub coded: Coded,
+    pub fine: Coded,
     each: Vec<One>,
 }
 
@@ -36,17 +37,17 @@ pub struct Prepared {
 struct One {
     /// |x̃|².
     squared: f64,
-    /// By how much a projection's, and by how much a code's bound may be too large.
+    /// By how much the coarse, and by how much the fine bound may be too large.
     slack: [f64; 2],
 }
 
 /// The largest score that a row within some distance can have.
 #[derive(Clone, Copy)]
 pub struct Threshold {
-    /// Of a projection.
-    pub projected: f32,
-    /// Of a code.
-    pub quantized: f32,
+    /// By coarse codes.
+    pub coarse: f32,
+    /// By fine ones.
+    pub fine: f32,
 }
 
 impl Prepared {
@@ -56,7 +57,7 @@ impl Prepared {
     pub fn threshold(&self, b: usize, d2: f64) -> Threshold {
         let One { squared, slack } = self.each[b];
         let of = |slack: f64| ((0.5 * (d2 + slack - squared)) as f32).next_up();
-        Threshold { projected: of(slack[0]), quantized: of(slack[1]) }
+        Threshold { coarse: of(slack[0]), fine: of(slack[1]) }
     }
 }
 
@@ -84,7 +85,7 @@ impl Bounds {
         if let Some(ready) = rows.prepared().get() {
             return Ok(Some(ready));
         }
-        let kept = (NUMBERS + 1) * size_of::<f32>() + quantized::bytes(d);
+        let kept = quantized::bytes(DIRECTIONS) + quantized::bytes(d);
         let bytes = rows.bytes() + n as u64 * kept as u64;
         if asked < ENOUGH_QUERIES || limit.is_some_and(|limit| bytes > limit) {
             return Ok(None);
@@ -99,11 +100,11 @@ impl Bounds {
         let plan = Plan::new(n, d);
         let directions = Directions::of(isa, rows, &plan)?;
         let blocks = n.div_ceil(BLOCK);
-        let (mut projection, mut quantized) = (Projection::zeros(blocks)?, Quantized::zeros(blocks, d)?);
-        let (numbers, half_norms) = (Parts::new(&mut projection.numbers), Parts::new(&mut projection.half_norms));
-        let (codes, code_numbers) = (Parts::new(&mut quantized.codes), Parts::new(&mut quantized.numbers));
+        let (mut coarse, mut fine) = (Quantized::zeros(blocks, DIRECTIONS)?, Quantized::zeros(blocks, d)?);
+        let coarse_parts = (Parts::new(&mut coarse.codes), Parts::new(&mut coarse.numbers));
+        let fine_parts = (Parts::new(&mut fine.codes), Parts::new(&mut fine.numbers));
         let failed = AtomicBool::new(false);
-        pool.run(blocks.div_ceil(TASK), n * d * NUMBERS, |task| {
+        pool.run(blocks.div_ceil(TASK), n * d * DIRECTIONS, |task| {
             let room = || Ok::<_, Error>((Buffer::zeros(BLOCK * plan.stride, "rows")?, Directions::room()?));
             let Ok((mut centred, mut along)) = room() else {
                 failed.store(true, Ordering::Relaxed);
@@ -113,43 +114,37 @@ impl Bounds {
                 let positions = block * BLOCK..((block + 1) * BLOCK).min(n);
                 let mut squared = [0.0; BLOCK];
                 let squared = &mut squared[..positions.len()];
-                let of_block = Quantized::of_block(d, block);
                 // SAFETY: a task has its own blocks.
-                let (numbers, half_norms, codes, code_numbers) = unsafe {
-                    (
-                        numbers.part(block * BLOCK * NUMBERS..(block + 1) * BLOCK * NUMBERS),
-                        half_norms.part(block * BLOCK..(block + 1) * BLOCK),
-                        codes.part(of_block.0),
-                        code_numbers.part(of_block.1),
-                    )
-                };
+                let (coarse, fine) =
+                    unsafe { (of_block(&coarse_parts, DIRECTIONS, block), of_block(&fine_parts, d, block)) };
                 for (i, (position, squared)) in positions.zip(squared.iter_mut()).enumerate() {
                     let row = &mut centred[i * plan.stride..][..d];
                     rows.decode(position, row);
                     row.iter_mut().zip(rows.mean()).for_each(|(y, m)| *y -= m);
                     *squared = row.iter().map(|y| y * y).sum();
-                    half_norms[i] = (0.5 * *squared) as f32;
-                    Quantized::put(row, *squared, i, codes, code_numbers);
+                    Quantized::put(row, 0.0, *squared, i, fine.0, fine.1);
                 }
-                directions.project(isa, &centred, squared, &mut along, |i, k, c| numbers[k * BLOCK + i] = c);
+                directions.project(isa, &centred, squared, &mut along, |i, coordinates, rest| {
+                    Quantized::put(coordinates, rest, squared[i], i, coarse.0, coarse.1);
+                });
                 // Rows that are not there are farther than any.
-                half_norms[squared.len()..].fill(f32::INFINITY);
-                Quantized::put_nothing(squared.len(), code_numbers);
+                Quantized::put_nothing(squared.len(), coarse.1);
+                Quantized::put_nothing(squared.len(), fine.1);
             }
         })?;
         if failed.into_inner() {
             return Err(Error::no_memory((plan.stride * BLOCK * 8) as u128, "bounds of distances"));
         }
         rows.check()?;
-        Ok(Self { stride: plan.stride, radius: rows.radius(), directions, projection, quantized })
+        Ok(Self { stride: plan.stride, radius: rows.radius(), directions, coarse, fine })
     }
 
     /// Prepares queries that are packed at the data set's stride; `None` if one of them is too far for float32.
     pub fn prepare(&self, isa: InstructionSet, x: &[f64], mean: &[f64]) -> Result<Option<Prepared>> {
         let queries = x.len() / self.stride;
         let mut out = Prepared {
-            projected: try_vec(queries * NUMBERS, 0.0, "projected queries")?,
-            coded: self.quantized.coded(queries, isa == InstructionSet::Amx)?,
+            coarse: self.coarse.coded(queries, isa == InstructionSet::Amx)?,
+            fine: self.fine.coded(queries, isa == InstructionSet::Amx)?,
             each: try_vec(queries, One::default(), "one value per query")?,
         };
         let mut centred = Buffer::zeros(BLOCK * self.stride, "projected queries")?;
@@ -166,13 +161,26 @@ impl Bounds {
                     return Ok(None);
                 }
                 let reach = squared[i].sqrt() + self.radius;
-                let slack = [self.directions.slack(), quantized::SLACK].map(|slack| slack * reach * reach);
+                let slack = [self.directions.slack() + quantized::SLACK, quantized::SLACK].map(|s| s * reach * reach);
                 out.each[first + i] = One { squared: squared[i], slack };
-                self.quantized.code(&to[..mean.len()], first + i, &mut out.coded);
+                self.fine.code(&to[..mean.len()], 0.0, first + i, &mut out.fine);
             }
-            let projected = &mut out.projected[first * NUMBERS..];
-            self.directions.project(isa, &centred, squared, &mut along, |i, k, c| projected[i * NUMBERS + k] = -c);
+            let coarse = &mut out.coarse;
+            self.directions.project(isa, &centred, squared, &mut along, |i, coordinates, rest| {
+                self.coarse.code(coordinates, rest, first + i, coarse);
+            });
         }
         Ok(Some(out))
     }
+}
+
+/// The codes and numbers of a block of rows of `dim` numbers.
+///
+/// # Safety
+/// Nobody else has them.
+#[allow(clippy::mut_from_ref)]
+unsafe fn of_block((codes, numbers): &(Parts<u8>, Parts<f32>), dim: usize, block: usize) -> (&mut [u8], &mut [f32]) {
+    let (of_codes, of_numbers) = Quantized::of_block(dim, block);
+    // SAFETY: the caller's promise.
+    unsafe { (codes.part(of_codes), numbers.part(of_numbers)) }
 }

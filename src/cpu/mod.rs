@@ -2,11 +2,11 @@
 
 mod amx;
 mod bounds;
+mod directions;
 mod elementwise;
 mod empirical;
 mod nearest;
 mod pool;
-mod projection;
 mod quantized;
 mod survivors;
 mod tile;
@@ -61,7 +61,7 @@ impl InstructionSet {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
-            Self::Amx => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bw") && amx::available(),
+            Self::Amx => Self::Avx512.is_available() && amx::available(),
         };
         #[cfg(not(target_arch = "x86_64"))]
         return self == Self::Portable;

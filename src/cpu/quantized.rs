@@ -10,7 +10,7 @@
 //! the slack is twice that.
 
 use super::amx::{self, LEFT, Left, RIGHT, SIDE, TILE, Tiles};
-use super::projection::{BLOCK, NUMBERS};
+use super::directions::BLOCK;
 use super::tile::{Buffer, Plan};
 use super::vector::{Integers, Isa, Vector};
 use crate::error::{Result, try_vec};
@@ -20,8 +20,6 @@ use std::ops::Range;
 const QUAD: usize = 4;
 /// Left tiles of a group of queries.
 const SETS: usize = Plan::GROUP / SIDE;
-/// Products of codes that tile registers form in the time of one by vector registers.
-pub const TILES: usize = 7;
 /// The code of 0.
 const ZERO: f64 = 64.0;
 /// The largest distance of a row's code from that, and the largest code of a query.
@@ -33,9 +31,12 @@ pub const MOST_DIM: usize = 1 << 16;
 /// How much twice a score may be off, as a share of (|x̃| + R)².
 pub const SLACK: f64 = 48.0 * (f32::EPSILON / 2.0) as f64;
 
+/// Floats kept for each row.
+const FLOATS: usize = 5;
+
 /// Bytes kept for each row of `dim` numbers.
 pub fn bytes(dim: usize) -> usize {
-    dim.next_multiple_of(QUAD) + 4 * size_of::<f32>()
+    dim.next_multiple_of(QUAD) + FLOATS * size_of::<f32>()
 }
 
 /// The codes of all rows.
@@ -44,7 +45,7 @@ pub struct Quantized {
     quads: usize,
     /// `[block][quads][BLOCK][QUAD]`, and a tile of nothing.
     pub codes: Buffer<u8>,
-    /// ½|ỹ|², v, |ỹ| and |ỹ - ŷ|: `[block][4][BLOCK]`.
+    /// ½|ỹ|², v, |c|, |c - ĉ| and r: `[block][FLOATS][BLOCK]`.
     pub numbers: Buffer<f32>,
 }
 
@@ -68,6 +69,8 @@ struct One {
     error: f32,
     /// -|x̂|.
     length: f32,
+    /// -r.
+    rest: f32,
 }
 
 /// Upwards, by more than a rounding to float32 and the few roundings of `v` itself.
@@ -83,33 +86,34 @@ impl Quantized {
         Ok(Self {
             quads,
             codes: Buffer::zeros(blocks * BLOCK * quads * QUAD + TILE, "quantized rows")?,
-            numbers: Buffer::zeros(blocks * BLOCK * 4, "quantized rows")?,
+            numbers: Buffer::zeros(blocks * BLOCK * FLOATS, "quantized rows")?,
         })
     }
 
     /// The parts of `codes` and of `numbers` that block `block` has.
     pub fn of_block(dim: usize, block: usize) -> (Range<usize>, Range<usize>) {
-        let (codes, numbers) = (dim.div_ceil(QUAD) * QUAD * BLOCK, 4 * BLOCK);
+        let (codes, numbers) = (dim.div_ceil(QUAD) * QUAD * BLOCK, FLOATS * BLOCK);
         (block * codes..(block + 1) * codes, block * numbers..(block + 1) * numbers)
     }
 
-    /// Keeps a centred row of this squared length as row `i` of a block.
+    /// Keeps the coordinates and the rest of a row of this squared length as row `i` of a block.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub fn put(centred: &[f64], squared: f64, i: usize, codes: &mut [u8], numbers: &mut [f32]) {
-        let step = (largest(centred) / ROW_STEPS) as f32;
+    pub fn put(row: &[f64], rest: f64, squared: f64, i: usize, codes: &mut [u8], numbers: &mut [f32]) {
+        let step = (largest(row) / ROW_STEPS) as f32;
         let (exact, inverse) = (f64::from(step), inverse(step));
-        let mut error = 0.0;
-        for (k, &y) in centred.iter().enumerate() {
+        let (mut error, mut length) = (0.0, 0.0);
+        for (k, &y) in row.iter().enumerate() {
+            length += y * y;
             let code = (y * inverse).round_ties_even().clamp(-ROW_STEPS, ROW_STEPS);
             error += (y - exact * code) * (y - exact * code);
             codes[(k / QUAD * BLOCK + i) * QUAD + k % QUAD] = (code + ZERO) as u8;
         }
         // 64, not 0, is what the numbers beyond the last are.
-        for k in centred.len()..centred.len().next_multiple_of(QUAD) {
+        for k in row.len()..row.len().next_multiple_of(QUAD) {
             codes[(k / QUAD * BLOCK + i) * QUAD + k % QUAD] = ZERO as u8;
         }
-        let values = [(0.5 * squared) as f32, step, up(squared.sqrt()), up(error.sqrt())];
+        let values: [f32; FLOATS] = [(0.5 * squared) as f32, step, up(length.sqrt()), up(error.sqrt()), up(rest)];
         values.iter().enumerate().for_each(|(at, v)| numbers[at * BLOCK + i] = *v);
     }
 
@@ -128,14 +132,14 @@ impl Quantized {
         })
     }
 
-    /// Keeps a centred query as query `b`.
+    /// Keeps the coordinates and the rest of a query as query `b`.
     #[allow(clippy::cast_possible_truncation)]
-    pub fn code(&self, centred: &[f64], b: usize, into: &mut Coded) {
-        let step = (largest(centred) / QUERY_STEPS) as f32;
+    pub fn code(&self, x: &[f64], rest: f64, b: usize, into: &mut Coded) {
+        let step = (largest(x) / QUERY_STEPS) as f32;
         let (exact, inverse) = (f64::from(step), inverse(step));
         let (mut error, mut squared, mut sum) = (0.0, 0.0, 0);
         let codes = &mut into.codes[b * self.quads..(b + 1) * self.quads];
-        for (four, quad) in codes.iter_mut().zip(centred.chunks(QUAD)) {
+        for (four, quad) in codes.iter_mut().zip(x.chunks(QUAD)) {
             let mut bytes = [0; QUAD];
             for (byte, &x) in bytes.iter_mut().zip(quad) {
                 let code = (x * inverse).round_ties_even().clamp(-QUERY_STEPS, QUERY_STEPS);
@@ -153,8 +157,13 @@ impl Quantized {
                 into.tiles[(tile * SIDE + i) * SIDE..][..quads.len()].copy_from_slice(quads);
             }
         }
-        into.each[b] =
-            One { start: -(ZERO as i32) * sum, step: -step, error: -up(error.sqrt()), length: -up(squared.sqrt()) };
+        into.each[b] = One {
+            start: -(ZERO as i32) * sum,
+            step: -step,
+            error: -up(error.sqrt()),
+            length: -up(squared.sqrt()),
+            rest: -up(rest),
+        };
     }
 
     /// The scores of the rows of `block` for those queries in `mask` (bit b is query `first + b`) that have at most the score
@@ -174,7 +183,7 @@ impl Quantized {
     ) {
         const TOGETHER: usize = 8;
         let wide = S::Single::REGISTERS >= 32;
-        assert!((block + 1) * BLOCK * 4 <= self.numbers.len());
+        assert!((block + 1) * BLOCK * FLOATS <= self.numbers.len());
         let mut scores = [[0.0_f32; BLOCK]; TOGETHER];
         while mask != 0 {
             // A list that is not full repeats its first query.
@@ -245,17 +254,34 @@ impl Quantized {
     }
 }
 
-/// Room for the products of tiles.
-pub struct Products {
+/// Tile registers, and room for products on them.
+pub struct OnTiles {
+    tiles: Tiles,
     steps: Vec<u32>,
     products: Buffer<i32>,
 }
 
+impl OnTiles {
+    /// For at most so many queries at a time and rows of at most so many numbers.
+    ///
+    /// # Safety
+    /// See [`Tiles::new`].
+    pub unsafe fn new(queries: usize, dim: usize) -> Result<Self> {
+        let mut steps = try_vec(dim.div_ceil(amx::DEPTH), 0, "products of codes")?;
+        steps.iter_mut().zip(0..).for_each(|(step, i)| *step = i);
+        let products = Buffer::zeros(amx::PRODUCTS, "products of codes")?;
+        // SAFETY: the caller's promise.
+        Ok(Self { tiles: unsafe { Tiles::new(queries.clamp(1, SIDE)) }, steps, products })
+    }
+}
+
 impl Quantized {
-    /// Whether tile registers are so much faster that bounds by projection save nothing unless the projection is far
-    /// shorter than a row.
-    pub fn is_cheap(&self, tiles: bool) -> bool {
-        tiles && self.quads <= TILES * NUMBERS
+    /// What the scores of all rows cost, and those of blocks one by one, in quads of a row.
+    pub fn costs(&self, tiles: bool) -> (usize, usize) {
+        // Products of a quad that tile registers form in the time of one; and what else a score costs.
+        const TILES: usize = 7;
+        const SCORE: usize = 8;
+        (SCORE + if tiles { self.quads / TILES } else { self.quads }, SCORE + self.quads)
     }
 
     /// The tile of queries 16 set to 16 set + 15 and of quads 16 step to 16 step + 15.
@@ -263,32 +289,31 @@ impl Quantized {
         (set / SETS * self.quads.div_ceil(SIDE) + step) * SETS + set % SETS
     }
 
-    /// Room for the products of tiles.
-    pub fn products(&self) -> Result<Products> {
-        let mut steps = try_vec(self.quads.div_ceil(SIDE), 0, "products of codes")?;
-        steps.iter_mut().zip(0..).for_each(|(step, i)| *step = i);
-        Ok(Products { steps, products: Buffer::zeros(amx::PRODUCTS, "products of codes")? })
-    }
-
-    /// As [`Quantized::scores`], of all rows of `blocks` for all `queries` on tile registers: `found(b, block, scores)`, b from
-    /// the first query on. The bits are the same.
+    /// As [`Quantized::scores`], of all rows of `blocks` for all of a group's `queries`, on tile registers where there are:
+    /// `found(b, block, scores)`, b from the first query on. The bits are the same.
     ///
     /// # Safety
-    /// See [`super::vector`]; there are tile registers.
+    /// See [`super::vector`].
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
     pub unsafe fn all_scores<S: Isa>(
         &self,
-        tiles: &Tiles,
+        on_tiles: Option<&mut OnTiles>,
         x: &Coded,
         queries: Range<usize>,
         blocks: Range<usize>,
         most: &[f32],
-        room: &mut Products,
         mut found: impl FnMut(usize, usize, &[f32; BLOCK]),
     ) {
-        let Products { steps, products } = room;
+        let Some(OnTiles { tiles, steps, products }) = on_tiles else {
+            for block in blocks {
+                let mask = u64::MAX >> (64 - queries.len());
+                // SAFETY: the caller's promise.
+                unsafe { self.scores::<S>(x, queries.start, mask, block, most, |b, s| found(b, block, s)) };
+            }
+            return;
+        };
         let of_block = self.quads * BLOCK * QUAD;
+        let steps = &steps[..self.quads.div_ceil(SIDE)];
         assert!(queries.end <= x.each.len() && blocks.end * of_block + TILE <= self.codes.len());
         let mut scores = [0.0; BLOCK];
         assert!(queries.start.is_multiple_of(Plan::GROUP) && queries.len() <= Plan::GROUP);
@@ -305,21 +330,20 @@ impl Quantized {
                     let right = std::array::from_fn(|r| self.codes.as_ptr().add((block + r.min(here - 1)) * of_block));
                     amx::products(tiles, left, right, steps, products);
                 }
-                for b in these.clone() {
-                    let One { start, .. } = x.each[b];
-                    for r in 0..here {
-                        let at = (((b - first) / SIDE * RIGHT + r) * SIDE + (b - first) % SIDE) * SIDE;
-                        for (sum, score) in products[at..at + SIDE].iter().zip(&mut scores) {
+                for r in 0..here {
+                    let numbers = &self.numbers.as_chunks::<BLOCK>().0[(block + r) * FLOATS..][..FLOATS];
+                    for b in these.clone() {
+                        let at = ((b - first) / SIDE * RIGHT + r) * SIDE + (b - first) % SIDE;
+                        let sums = &products.as_chunks::<BLOCK>().0[at];
+                        let of = &x.each[b];
+                        for i in 0..BLOCK {
+                            // As in `score`, lane by lane.
+                            let score = S::mul_add_single(of.rest, numbers[4][i], numbers[0][i]);
+                            let score = S::mul_add_single(of.length, numbers[3][i], score);
+                            let score = S::mul_add_single(of.error, numbers[2][i], score);
                             #[allow(clippy::cast_precision_loss)]
-                            let float = (start + sum) as f32;
-                            *score = float;
-                        }
-                        // SAFETY: the block is there; the instruction set is the caller's promise.
-                        unsafe {
-                            for row in (0..BLOCK).step_by(S::Single::LANES) {
-                                let at = scores.as_mut_ptr().add(row);
-                                self.score::<S>(&x.each[b], block + r, row, S::Single::load(at)).store(at);
-                            }
+                            let sum = (of.start + sums[i]) as f32;
+                            scores[i] = S::mul_add_single(of.step * numbers[1][i], sum, score);
                         }
                         if scores.iter().fold(false, |any, s| any | (*s <= most[b - queries.start])) {
                             found(b - queries.start, block + r, &scores);
@@ -333,15 +357,16 @@ impl Quantized {
     /// The scores of a register of rows of `block`, from row `at` on, whose products with the query are these.
     #[inline(always)]
     unsafe fn score<S: Isa>(&self, of: &One, block: usize, row: usize, products: S::Single) -> S::Single {
-        let &One { step: w, error: e, length, .. } = of;
+        let &One { step: w, error: e, length, rest, .. } = of;
         // SAFETY: the caller checked the bounds; the instruction set is its promise.
         unsafe {
-            let numbers = self.numbers.as_ptr().add(block * BLOCK * 4 + row);
+            let numbers = self.numbers.as_ptr().add(block * BLOCK * FLOATS + row);
             let half_norm = S::Single::load(numbers);
             let step = S::Single::load(numbers.add(BLOCK));
             let norm = S::Single::load(numbers.add(2 * BLOCK));
             let error = S::Single::load(numbers.add(3 * BLOCK));
-            let score = S::Single::splat(length).mul_add(error, half_norm);
+            let score = S::Single::splat(rest).mul_add(S::Single::load(numbers.add(4 * BLOCK)), half_norm);
+            let score = S::Single::splat(length).mul_add(error, score);
             let score = S::Single::splat(e).mul_add(norm, score);
             let product = S::Single::splat(w).mul_add(step, S::Single::splat(0.0));
             product.mul_add(products, score)

@@ -6,11 +6,10 @@
 //! and make the search narrower; others that may count are kept with their bounds. What is found in the end does not depend on
 //! which thread came first.
 
-use super::amx::{SIDE, Tiles};
 use super::bounds::{Bounds, Prepared};
+use super::directions::{BLOCK, DIRECTIONS};
 use super::pool::{Parts, Pool};
-use super::projection::{BLOCK, NUMBERS};
-use super::quantized::{Products, TILES};
+use super::quantized::OnTiles;
 use super::tile::{Buffer, Plan, SquaredDifference, pair_list, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
@@ -98,8 +97,8 @@ pub struct Scan<'a> {
     stop: &'a Stop<'a>,
 }
 
-/// What some of the data say about a query: about how many rows will be measured, and how many blocks of rows the projection
-/// leaves.
+/// What some of the data say about a query: about how many rows will be measured, and how many blocks of rows coarse codes
+/// leave.
 #[derive(Clone, Copy, Default)]
 struct Expected {
     rows: usize,
@@ -129,7 +128,7 @@ impl Among {
 }
 
 impl<'a> Scan<'a> {
-    /// A search that has not begun: nothing limits it. `None` if a query cannot be projected.
+    /// A search that has not begun: nothing limits it. `None` if a query cannot be coded.
     pub fn new(
         isa: InstructionSet,
         bounds: &'a Bounds,
@@ -160,7 +159,7 @@ impl<'a> Scan<'a> {
         }))
     }
 
-    /// Measures the rows with the smallest projected bounds, and so limits the search.
+    /// Measures the rows with the smallest coarse bounds, and so limits the search.
     pub fn begin(&mut self, pool: &Pool, isa: InstructionSet, among: Among) -> Result<()> {
         let (chunks, queries) = (self.plan.chunks(), self.limits.len());
         let k = if let Wanted::Nearest(k) = self.wanted { k } else { 1 };
@@ -169,7 +168,7 @@ impl<'a> Scan<'a> {
         let of_chunk = (2 * seeds).div_ceil(chunks);
         let mut found = try_vec(queries * chunks, BinaryHeap::new(), "rows near a sample")?;
         let (parts, scan) = (Parts::new(&mut found), &*self);
-        let work = queries * scan.rows.len() * NUMBERS / 8;
+        let work = queries * scan.rows.len() * DIRECTIONS / 8;
         pool.run(chunks, if let Among::All = among { work } else { work / PERIOD * SAMPLED }, |c| {
             // SAFETY: each task has its own part, and `found` outlives `run`.
             let found = unsafe { parts.part(c * queries..(c + 1) * queries) };
@@ -203,12 +202,12 @@ impl<'a> Scan<'a> {
         scan.check()
     }
 
-    /// Counts on a sample how many rows the bounds leave to each query: those by codes alone, or after the projection's.
+    /// Counts on a sample how many rows the bounds leave to each query: those by fine codes alone, or after the coarse ones'.
     pub fn count(&mut self, pool: &Pool, isa: InstructionSet, project: bool) -> Result<()> {
         let (chunks, queries) = (self.plan.chunks(), self.limits.len());
         let mut counts = try_vec(queries * chunks, Expected::default(), "one value per query")?;
         let (parts, scan) = (Parts::new(&mut counts), &*self);
-        pool.run(chunks, queries * scan.rows.len() * NUMBERS / 4 / PERIOD * SAMPLED, |c| {
+        pool.run(chunks, queries * scan.rows.len() * DIRECTIONS / 4 / PERIOD * SAMPLED, |c| {
             // SAFETY: each task has its own part, and `counts` outlives `run`.
             let counts = unsafe { parts.part(c * queries..(c + 1) * queries) };
             if isa.run(Count { scan, chunk: scan.plan.chunk_range(c), project, counts }).is_err() {
@@ -258,7 +257,7 @@ impl<'a> Scan<'a> {
     /// that is wanted, can have.
     pub fn nearest(&self, b: usize) -> (f64, f32, f32) {
         let best = self.limit(b);
-        let score = |d2: f64| self.prepared.threshold(b, d2).quantized;
+        let score = |d2: f64| self.prepared.threshold(b, d2).fine;
         (best, score(best), score(best + self.margin(b)))
     }
 
@@ -269,13 +268,13 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Whether the projection leaves a group of queries so few blocks that it saves more than it costs.
+    /// Whether coarse codes leave a group of queries so few blocks that they save more than they cost.
     fn projects(&self, queries: Range<usize>) -> bool {
         let all = self.rows.len().div_ceil(BLOCK) * queries.len();
         let left: usize = self.expected[queries].iter().map(|e| e.blocks).sum();
-        let quads = self.rows.dim().div_ceil(4);
-        let by_codes = if self.tiles { quads * all / TILES } else { quads * all };
-        NUMBERS * all + quads * left < by_codes
+        let (coarse, _) = self.bounds.coarse.costs(self.tiles);
+        let (of_all, of_some) = self.bounds.fine.costs(self.tiles);
+        coarse * all + of_some * left < of_all * all
     }
 
     /// The squared distance of row `n` from query `b`.
@@ -305,7 +304,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The scores of rows of `blocks` for a group of queries: `found(b, block, scores)` where one is at most what
-    /// `thresholds` say. How many blocks the projection left to each query is added to `left`.
+    /// `thresholds` say. How many blocks coarse codes left to each query is added to `left`.
     ///
     /// # Safety
     /// See [`super::vector`].
@@ -317,82 +316,60 @@ impl<'a> Scan<'a> {
         blocks: Range<usize>,
         thresholds: &Thresholds,
         project: bool,
-        room: &mut Room,
+        mut on_tiles: Option<&mut OnTiles>,
         left: &mut [usize; Plan::GROUP],
         mut found: impl FnMut(usize, usize, &[f32; BLOCK]),
     ) {
-        if let (false, Some((tiles, products))) = (project, &mut room.tiles) {
-            let (quantized, x) = (&self.bounds.quantized, &self.prepared.coded);
+        let (coarse, fine) = (&self.bounds.coarse, &self.bounds.fine);
+        let Prepared { coarse: of_coarse, fine: x, .. } = &self.prepared;
+        if !project {
             // SAFETY: the instruction set is the caller's promise.
-            return unsafe {
-                quantized.all_scores::<S>(tiles, x, queries.clone(), blocks, &thresholds.wanted, products, found)
-            };
+            return unsafe { fine.all_scores::<S>(on_tiles, x, queries.clone(), blocks, &thresholds.wanted, found) };
         }
-        let scores = &mut room.scores;
-        let mut masks = [u64::MAX >> (64 - queries.len()); BLOCKS];
-        if project {
-            masks.fill(0);
-            let x = &self.prepared.projected[queries.start * NUMBERS..queries.end * NUMBERS];
-            // SAFETY: the instruction set is the caller's promise.
-            unsafe { self.bounds.projection.scores::<S>(x, blocks.clone(), scores) };
-            for (b, scores) in scores.chunks_exact(blocks.len() * BLOCK).enumerate().take(queries.len()) {
-                let most = thresholds.projected[b];
-                for (mask, scores) in masks.iter_mut().zip(scores.chunks_exact(BLOCK)) {
-                    let any = scores.iter().fold(false, |any, &s| any | (s <= most));
-                    *mask |= u64::from(any) << b;
-                    left[b] += usize::from(any);
-                }
-            }
-        }
-        for (block, mask) in blocks.zip(masks) {
-            let (x, most) = (&self.prepared.coded, &thresholds.wanted);
-            // SAFETY: the instruction set is the caller's promise.
-            unsafe {
-                self.bounds.quantized.scores::<S>(x, queries.start, mask, block, most, |b, s| found(b, block, s));
+        let (mut masks, first) = ([0; BLOCKS], blocks.start);
+        let mark = |b: usize, block: usize, _: &[f32; BLOCK]| {
+            masks[block - first] |= 1 << b;
+            left[b] += 1;
+        };
+        // SAFETY: as above.
+        unsafe {
+            let most = &thresholds.coarse;
+            coarse.all_scores::<S>(on_tiles.take(), of_coarse, queries.clone(), blocks.clone(), most, mark);
+            for (block, mask) in blocks.zip(masks) {
+                let found = |b: usize, s: &[f32; BLOCK]| found(b, block, s);
+                fine.scores::<S>(x, queries.start, mask, block, &thresholds.wanted, found);
             }
         }
     }
 
-    /// Room for looking at `blocks` blocks for at most `queries` queries.
-    fn room(&self, queries: usize, blocks: usize) -> Result<Room> {
+    /// Tile registers for groups of at most `queries` queries, where there are some.
+    fn on_tiles(&self, queries: usize) -> Result<Option<OnTiles>> {
         // SAFETY: the instruction set says that there are tile registers.
-        let tiles =
-            || Ok::<_, Error>((unsafe { Tiles::new(queries.clamp(1, SIDE)) }, self.bounds.quantized.products()?));
-        Ok(Room {
-            scores: try_vec(queries.min(Plan::GROUP) * blocks * BLOCK, 0.0, "scores of rows")?,
-            tiles: self.tiles.then(tiles).transpose()?,
-        })
+        let room = || unsafe { OnTiles::new(queries, self.rows.dim().max(DIRECTIONS)) };
+        self.tiles.then(room).transpose()
     }
 
     fn thresholds(&self, queries: Range<usize>) -> Thresholds {
         let mut thresholds = Thresholds {
-            projected: [f32::NEG_INFINITY; Plan::GROUP],
+            coarse: [f32::NEG_INFINITY; Plan::GROUP],
             wanted: [f32::NEG_INFINITY; Plan::GROUP],
             nearest: [f32::NEG_INFINITY; Plan::GROUP],
         };
         for (i, b) in queries.enumerate().filter(|(_, b)| !self.dropped[*b]) {
             let (best, margin) = (self.limit(b), self.margin(b));
             let wanted = self.prepared.threshold(b, best + margin);
-            thresholds.projected[i] = wanted.projected;
-            thresholds.wanted[i] = wanted.quantized;
-            thresholds.nearest[i] = self.prepared.threshold(b, best).quantized;
+            thresholds.coarse[i] = wanted.coarse;
+            thresholds.wanted[i] = wanted.fine;
+            thresholds.nearest[i] = self.prepared.threshold(b, best).fine;
         }
         thresholds
     }
 }
 
-/// What a thread needs to look at rows.
-struct Room {
-    /// A score of each row and query.
-    scores: Vec<f32>,
-    /// Tile registers, where there are some.
-    tiles: Option<(Tiles, Products)>,
-}
-
-/// The largest scores, for each query of a group, of rows that are wanted, by their projection and by their code, and of rows
-/// that may be among the nearest.
+/// The largest scores, for each query of a group, of rows that are wanted, by coarse and by fine codes, and of rows that may be
+/// among the nearest, by fine codes.
 struct Thresholds {
-    projected: [f32; Plan::GROUP],
+    coarse: [f32; Plan::GROUP],
     wanted: [f32; Plan::GROUP],
     nearest: [f32; Plan::GROUP],
 }
@@ -424,7 +401,7 @@ impl Kernel for Measure<'_> {
     }
 }
 
-/// The rows of a chunk with the smallest projected scores.
+/// The rows of a chunk with the smallest coarse scores.
 struct Smallest<'a> {
     scan: &'a Scan<'a>,
     chunk: Range<usize>,
@@ -443,21 +420,25 @@ impl Kernel for Smallest<'_> {
             let lack = |_| Error::no_memory(seeds as u128 * 16, "rows near a sample");
             found.try_reserve(seeds).map_err(lack)?;
         }
-        let mut scores = try_vec(found.len().min(Plan::GROUP) * ROWS, 0.0, "scores of rows")?;
+        let mut on_tiles = scan.on_tiles(found.len())?;
         for blocks in among.pieces(chunk.clone()) {
             for g in 0..found.len().div_ceil(Plan::GROUP) {
                 if scan.stop.now() {
                     return Ok(());
                 }
                 let queries = group_of(g, found.len());
-                let x = &scan.prepared.projected[queries.start * NUMBERS..queries.end * NUMBERS];
-                // SAFETY: the instruction set is this function's own precondition.
-                unsafe { scan.bounds.projection.scores::<S>(x, blocks.clone(), &mut scores) };
-                let first = blocks.start * BLOCK;
-                let there = (chunk.end - first).min(blocks.len() * BLOCK);
-                for (b, scores) in queries.zip(scores.chunks_exact(blocks.len() * BLOCK)) {
-                    keep(&mut found[b], seeds, first, &scores[..there]);
+                let found = &mut found[queries.clone()];
+                let mut most = [f32::INFINITY; Plan::GROUP];
+                for (most, heap) in most.iter_mut().zip(&*found) {
+                    *most = worst(heap, seeds);
                 }
+                let keep = |b: usize, block: usize, scores: &[f32; BLOCK]| {
+                    let first = block * BLOCK;
+                    keep(&mut found[b], seeds, first, &scores[..(chunk.end - first).min(BLOCK)]);
+                };
+                let (coarse, x) = (&scan.bounds.coarse, &scan.prepared.coarse);
+                // SAFETY: the instruction set is this function's own precondition.
+                unsafe { coarse.all_scores::<S>(on_tiles.as_mut(), x, queries, blocks.clone(), &most, keep) };
             }
         }
         Ok(())
@@ -478,8 +459,7 @@ impl Kernel for Count<'_> {
     #[inline(always)]
     unsafe fn run<S: Isa>(self) -> Result<()> {
         let Self { scan, chunk, project, counts } = self;
-        let project = project && !scan.bounds.quantized.is_cheap(scan.tiles);
-        let mut room = scan.room(counts.len(), SAMPLED)?;
+        let mut on_tiles = scan.on_tiles(counts.len())?;
         for g in 0..counts.len().div_ceil(Plan::GROUP) {
             let queries = group_of(g, counts.len());
             let counts = &mut counts[queries.clone()];
@@ -493,7 +473,7 @@ impl Kernel for Count<'_> {
                     counts[b].rows += scores.iter().filter(|s| **s <= thresholds.wanted[b]).count();
                 };
                 // SAFETY: the instruction set is this function's own precondition.
-                unsafe { scan.look::<S>(&queries, blocks, &thresholds, project, &mut room, &mut left, count) };
+                unsafe { scan.look::<S>(&queries, blocks, &thresholds, project, on_tiles.as_mut(), &mut left, count) };
             }
             counts.iter_mut().zip(left).for_each(|(count, left)| count.blocks = left);
         }
@@ -501,26 +481,24 @@ impl Kernel for Count<'_> {
     }
 }
 
+/// The largest score that the k smallest may still have.
+#[allow(clippy::cast_possible_truncation)]
+fn worst(heap: &BinaryHeap<Neighbour>, k: usize) -> f32 {
+    if heap.len() < k { f32::INFINITY } else { heap.peek().map_or(f32::INFINITY, |n| n.d2 as f32) }
+}
+
 /// Keeps the k smallest scores.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation)]
 fn keep(heap: &mut BinaryHeap<Neighbour>, k: usize, first: usize, scores: &[f32]) {
-    const LANES: usize = 16;
-    for (i, part) in scores.chunks(LANES).enumerate() {
-        let worst = if heap.len() < k { f32::INFINITY } else { heap.peek().map_or(f32::INFINITY, |n| n.d2 as f32) };
-        // Most parts hold nothing: one comparison of them all.
-        if !part.iter().fold(false, |any, &s| any | (s < worst)) {
-            continue;
-        }
-        for (j, &score) in part.iter().enumerate() {
-            let row = Neighbour { d2: f64::from(score), index: (first + i * LANES + j) as u32 };
-            if heap.len() < k {
-                heap.push(row);
-            } else if let Some(mut worst) = heap.peek_mut()
-                && row.d2 < worst.d2
-            {
-                *worst = row;
-            }
+    for (i, &score) in scores.iter().enumerate() {
+        let row = Neighbour { d2: f64::from(score), index: (first + i) as u32 };
+        if heap.len() < k {
+            heap.push(row);
+        } else if let Some(mut worst) = heap.peek_mut()
+            && row.d2 < worst.d2
+        {
+            *worst = row;
         }
     }
 }
@@ -545,7 +523,7 @@ impl Kernel for Survivors<'_> {
         let mut pairs = try_vec(slots * found.len().min(Plan::GROUP), (0, 0), "rows near a sample")?;
         pairs.clear();
         let mut indices = try_vec(slots, 0, "rows near a sample")?;
-        let mut room = scan.room(found.len(), BLOCKS)?;
+        let mut on_tiles = scan.on_tiles(found.len())?;
         let (mut left, mut asked) = ([0; Plan::GROUP], [0_u64; ROWS]);
         let groups = found.len().div_ceil(Plan::GROUP);
         let project = per_row(groups, |g| scan.projects(group_of(g, scan.limits.len())))?;
@@ -582,7 +560,7 @@ impl Kernel for Survivors<'_> {
                 }
             };
             // SAFETY: the instruction set is this function's own precondition.
-            unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], &mut room, &mut left, sort) };
+            unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], on_tiles.as_mut(), &mut left, sort) };
             if lacking {
                 return Err(Error::no_memory(chunk.len() as u128 * 8, "rows near a sample"));
             }

@@ -22,8 +22,11 @@
 //!   the first and d for the second, which at σ = 2 on images says 2e-2 nats where 1e-6 is seen. Rows measured again
 //!   by differences have none of it.
 //!
-//! **Means.** A sum of k terms is off by k u Σ w |y - c| ≤ k u √(V + |ȳ' - c|²), c being what the terms are relative to:
-//! μ, or the best row, and then each change of it adds a few roundings of its move, at most 2R. *Rigorous.*
+//! - A product in whole numbers lacks 2 r·ỹ_n, r being what they leave of the query: 2 h |r| |ỹ_n|. *Rigorous.*
+//!
+//! **Means.** Weights in whole units are off by what was added up as they were rounded, and move ȳ' by that times the
+//! farthest |y - ȳ'|; the sums of raw rows are exact within a tile. *Rigorous.* A sum of k terms is off by k u Σ w |y - c| ≤ k u √(V + |ȳ' - c|²), c being what the terms are relative to:
+//! μ, the best row, or nothing where rows are raw, and then each change of it adds a few roundings of its move, at most 2R. *Rigorous.*
 //!
 //! **What is left out.** Rows beyond the cut weigh N exp(-cut) at most, and where all rows were weighed no more than was
 //! seen to be missing; none is farther from ȳ' than R + |ȳ' - μ|. *Rigorous*, as is that ȳ' itself is no farther from
@@ -126,10 +129,9 @@ impl Kernel for Lanes {
     }
 }
 
-/// What weights rounded to whole units do to ȳ, |ȳ - mean|² being `from_centre`: errors of at most half a unit each, which
-/// are independent, so that they add up like the |y - ȳ|² of rows at random.
-pub fn rounded_weights(run: &Running, spread: f64, from_centre: f64) -> f64 {
-    DEVIATIONS * (run.noise / 12.0 * (spread * spread + from_centre)).sqrt() / run.included
+/// What weights rounded to whole units do to ȳ at most, no row being farther from it than `farthest`.
+pub fn rounded_weights(run: &Running, farthest: f64) -> f64 {
+    run.rounded / run.included * farthest
 }
 
 /// Where the computed mean lies.
@@ -265,7 +267,8 @@ impl Certificate<'_> {
         let moved = if local { 4.0 * U64 * changes as f64 * radius } else { 0.0 };
 
         // V by the radius alone.
-        let of_mean = 2.0 * roundings * radius + moved;
+        let by_rounding = rounded_weights(run, radius + at.from_centre);
+        let of_mean = 2.0 * roundings * radius + moved + by_rounding;
         let by_radius = radius.powi(2) - at.from_centre.powi(2) + 2.0 * of_mean * (at.from_centre + radius);
         let farthest = radius + at.from_centre + of_mean;
 
@@ -286,7 +289,7 @@ impl Certificate<'_> {
             let t = roundings * reach + (known + at.from_best.powi(2) + moved * reach).sqrt();
             t * t - at.from_best.powi(2)
         } else {
-            known + roundings * radius * reach
+            known + (roundings * radius + by_rounding) * reach
         };
         let variance = by_sums.min(by_radius).max(0.0);
         let spread = variance.sqrt();
@@ -300,7 +303,12 @@ impl Certificate<'_> {
         } else {
             0.0
         };
-        let by_rounding = rounded_weights(run, self.rows.spread(), at.from_centre.powi(2));
+        // Raw rows are summed as they are.
+        let about = if self.route.mean == Mean::Integer {
+            spread + at.length + self.rows.decoding().shift.abs() * dim.sqrt()
+        } else {
+            about
+        };
         let by_arithmetic = roundings * about + moved + of_rows + by_rounding;
         let by_logits = a + b * (NO_WEIGHT * share * self.above()).sqrt() + product * about_centre;
         let by_weights = (2.0 * most).exp() * (by_logits * spread + 2.0 * h * variance * x_error);

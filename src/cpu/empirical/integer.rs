@@ -7,8 +7,8 @@
 //!
 //! A tile's weights, in float32, are made whole numbers of 24 bits: multiples of a power of two by which the largest of them
 //! has all its bits. They are three unsigned bytes, and the sums of rows times them are exact again, as is the sum of the
-//! weights by which these are divided. What rounding did to the weights, at most half a unit each and independently,
-//! [`Running::noise`] keeps count of.
+//! weights by which these are divided. What rounding did to the weights is added up ([`Running::rounded`]): each is off by at
+//! most half a unit, and weights that are alike err alike.
 
 use super::sums::Running;
 use crate::cpu::amx::{self, DEPTH, LEFT, Left, PRODUCTS, RIGHT, SIDE, TILE, Tiles};
@@ -36,7 +36,7 @@ const WORTH: f64 = 256.0;
 
 /// How far a query whose largest |x - mean| is `largest` can be from its whole numbers.
 pub fn residual(largest: f64, dim: usize) -> f64 {
-    0.5 * (largest / MOST) * (dim as f64).sqrt() * (1.0 + 1e-9)
+    0.5 * (largest / MOST) * (dim as f64).sqrt() * (1.0 + 1e-8)
 }
 
 /// The plan for rows of bytes.
@@ -68,6 +68,7 @@ impl Coded {
         let dim = rows.dim();
         let depth = dim.next_multiple_of(DEPTH);
         let queries = squared_norms.len();
+        let group = group.min(queries.max(1));
         let of_group = group.next_multiple_of(SIDE) * PLANES * depth;
         let mut out = Self {
             depth,
@@ -249,16 +250,28 @@ impl Scratch {
         let exponent = most.to_bits() >> 23;
         let scale = f32::from_bits((2 * 127 + 23 - exponent) << 23);
         let unit = f64::from(f32::from_bits((exponent - 23) << 23));
-        let mut total = 0_u64;
+        let (mut total, mut lost) = (0_u64, 0.0);
         for (step, weights) in weights.chunks(DEPTH).enumerate() {
             let mut padded = [0.0; DEPTH];
             padded[..weights.len()].copy_from_slice(weights);
             let mut whole = [0_u32; DEPTH];
             let mut sum = 0_u32;
+            let mut off = [0.0_f32; DEPTH];
             for i in 0..DEPTH {
-                // SAFETY: 0 ≤ weight · scale < 2^24.
-                whole[i] = unsafe { (padded[i] * scale).round_ties_even().to_int_unchecked::<i32>() }.cast_unsigned();
+                const MOST: f32 = 16_777_215.0;
+                let scaled = padded[i] * scale;
+                let scaled = if scaled > 0.0 { scaled } else { 0.0 };
+                let rounded = if scaled < MOST { scaled.round_ties_even() } else { MOST };
+                off[i] = (scaled - rounded).abs();
+                // SAFETY: a number from 0 to 2^24 - 1, also where a weight was none.
+                whole[i] = unsafe { rounded.to_int_unchecked::<i32>() }.cast_unsigned();
             }
+            for half in [32, 16, 8, 4, 2, 1] {
+                for i in 0..half {
+                    off[i] += off[i + half];
+                }
+            }
+            lost += f64::from(off[0]);
             for w in &whole {
                 sum += w;
             }
@@ -276,7 +289,7 @@ impl Scratch {
         }
         self.units[b] = unit;
         run.included = S::mul_add(unit, total as f64, run.included);
-        run.noise = S::mul_add(unit * unit, weights.len() as f64, run.noise);
+        run.rounded = S::mul_add(unit, lost, run.rounded);
     }
 
     /// Adds Σ w u, u being raw rows, to the sums of `queries` queries, `width` numbers apart.
@@ -307,7 +320,7 @@ impl Scratch {
                 Left { tiles: weights[set * PLANES * plan.tile..].as_ptr(), step: STEP, count: PLANES, signed: false };
             for block in (0..blocks).step_by(RIGHT) {
                 let here = RIGHT.min(blocks - block);
-                // SAFETY: as in `distances`; sums of 512 products of at most 255 · 255.
+                // SAFETY: as in `distances`; sums of at most 256 products of at most 255 · 255.
                 unsafe {
                     let right = std::array::from_fn(|r| columns.as_ptr().add((block + r.min(here - 1)) * column));
                     amx::products(tiles, left, right, steps, products);

@@ -6,8 +6,8 @@
 //! the work is dealt out and the chunks' results are joined. Every sum runs in an order that follows from the data set alone
 //! (see [`Plan`]): tiles within a chunk, then chunks.
 //!
-//! Memory: per thread a tile of max(400 KiB / 4d, 16) rows in up to three forms (20 bytes a number) and `128 × tile`
-//! distances and weights; per wave at most [`WAVE_BYTES`] of chunk results, or one query's if that is more (`32 chunks ×
+//! Memory: per thread a tile of max(400 KiB / 4d, 16) rows in up to three forms (20 bytes a number), in whole numbers one of
+//! 256 rows in two (2 bytes a number), and `128 × tile` distances and weights; per wave at most [`WAVE_BYTES`] of chunk results, or one query's if that is more (`32 chunks ×
 //! 2d` numbers, 3d for a JVP). Nothing is of size batch × N.
 
 mod certificate;
@@ -156,10 +156,13 @@ fn passes(
     out: &mut Moments<'_>,
     exec: &Exec<'_>,
 ) -> Result<Vec<bool>> {
-    routed.sort_by_key(|(_, route)| !needs_integer(route));
-    let mut redo = Vec::new();
+    routed.sort_unstable_by_key(|(i, route)| (!needs_integer(route), *i));
+    let mut redo = try_vec(routed.len(), false, "one value per sample")?;
+    let mut done = 0;
     for same in routed.chunk_by(|(_, a), (_, b)| needs_integer(a) == needs_integer(b)) {
-        redo.append(&mut pass(pool, isa, query, same, squared_norms, cut, out, exec)?);
+        let again = pass(pool, isa, query, same, squared_norms, cut, out, exec)?;
+        redo[done..done + same.len()].copy_from_slice(&again);
+        done += same.len();
     }
     Ok(redo)
 }
@@ -408,11 +411,10 @@ impl Merge<'_> {
                 one(&out.mean_error, self.certificate(run, id).mean(at));
             }
         }
-        let by_rounding = || {
-            let from_centre = sums.mean.iter().map(|v| v * v).sum();
-            certificate::rounded_weights(run, rows.spread(), from_centre)
-        };
-        length < self.route.least_offset || self.route.mean == Mean::Integer && length * WEIGHTS_SINGLE < by_rounding()
+        let from_centre = || sums.mean.iter().map(|v| v * v).sum::<f64>().sqrt();
+        length < self.route.least_offset
+            || run.rounded > 0.0
+                && length * WEIGHTS_SINGLE < certificate::rounded_weights(run, rows.radius() + from_centre())
     }
 
     /// Where the mean centre + `mean` lies.
@@ -467,6 +469,6 @@ impl Merge<'_> {
         run.excess += other.excess;
         run.included += other.included;
         run.slope += other.slope;
-        run.noise += other.noise;
+        run.rounded += other.rounded;
     }
 }

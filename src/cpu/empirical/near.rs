@@ -78,7 +78,7 @@ pub fn run(
             left.extend_from_slice(ids);
             continue;
         };
-        scan.begin(pool, isa, Among::Sample)?;
+        scan.begin(pool, isa, Among::All)?;
         scan.count(pool, isa, true)?;
         stop.check()?;
         scan.drop_beyond(rows.len() / HOPELESS);

@@ -82,6 +82,8 @@ const WEIGHTS_DOUBLE: f64 = 1e-10;
 pub const NO_WEIGHT: f64 = 746.0;
 /// Errors allowed in ℓ (nats): by float32 products, by float64 products for either kind of caller.
 const LOGIT_BY_SINGLE: f64 = 1e-4;
+/// The same by whole numbers where ℓ alone is asked for.
+const LOGIT_ALONE: f64 = 1e-5;
 const LOGIT_SINGLE: f64 = 1e-7;
 const LOGIT_DOUBLE: f64 = 1e-11;
 /// Squared distance from the best row, as a share of R², within which few rows are expected; and within which it is worth
@@ -207,7 +209,8 @@ impl Route {
         // What r·ỹ is in practice: r points nowhere in particular, and its numbers are evenly spread.
         let by_residual = 2.0 * INTEGER_PRACTICE * residual / (3.0 * rows.dim() as f64).sqrt() * spread;
         let least_offset = match (level, distances) {
-            (0, Distances::Integer) if !wanted => 0.0,
+            (0, Distances::Integer) if !wanted && h * by_residual <= LOGIT_ALONE => 0.0,
+            (0, Distances::Integer) if !wanted => f64::INFINITY,
             (0, Distances::Integer) if h * by_residual <= LOGIT_BY_SINGLE => spread * h * by_residual / WEIGHTS_SINGLE,
             (0, _) if wanted && h * in_practice(U32) <= LOGIT_BY_SINGLE => {
                 least_offset.max(by_weights(U32, WEIGHTS_SINGLE))

@@ -17,14 +17,14 @@ pub struct Running {
     pub included: f64,
     /// Σ weight (y - c)·v (tangent only).
     pub slope: f64,
-    /// The sum of the squares of the units to which weights were rounded ([`super::integer`] only).
-    pub noise: f64,
+    /// How much the rounding of weights to whole units changed them, added up ([`super::integer`] only).
+    pub rounded: f64,
 }
 
 impl Running {
     /// No row seen yet.
     pub const START: Self =
-        Self { best: f64::INFINITY, index: 0, rest: 0.0, excess: 0.0, included: 0.0, slope: 0.0, noise: 0.0 };
+        Self { best: f64::INFINITY, index: 0, rest: 0.0, excess: 0.0, included: 0.0, slope: 0.0, rounded: 0.0 };
 
     /// Makes weights relative to a smaller distance, `gap` below the present one; `factor` is exp(-h gap).
     pub fn fade(&mut self, gap: f64, factor: f64) {
@@ -33,7 +33,7 @@ impl Running {
             self.rest = factor * (self.rest + 1.0);
             self.included *= factor;
             self.slope *= factor;
-            self.noise *= factor * factor;
+            self.rounded *= factor;
         } else {
             *self = Self::START;
         }

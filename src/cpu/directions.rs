@@ -1,28 +1,23 @@
-//! Projections of the rows on the principal directions of a data set: lower bounds of distances that cost a fraction of a
-//! distance.
+//! The principal directions of a data set: what they keep of a row bounds distances at a fraction of their cost.
 //!
-//! With p_1 … p_q orthonormal and ỹ = y - mean of the data, a row is kept as c(y) = (p_1·ỹ, …, p_q·ỹ, r), where r is
-//! the length of what the directions leave of ỹ. Two rests differ by at least the difference of their lengths, so
-//! |x - y|² ≥ |c(x) - c(y)|² = |x̃|² + 2 (½|ỹ|² - c(x)·c(y)) for any x and y; the bracket is a row's score. The directions
-//! only decide how tight that is: they are principal directions of a sample of the rows, by subspace iteration (Halko,
-//! Martinsson and Tropp 2011).
+//! With p_1 … p_q orthonormal and ỹ = y - mean of the data, c(y) = (p_1·ỹ, …, p_q·ỹ) are a row's coordinates and r(y) is
+//! the length of what the directions leave of ỹ. Two rests have a product of at most that of their lengths, so x̃·ỹ ≤
+//! c(x)·c(y) + r(x) r(y) for any x and y, whatever the directions. They only decide how tight that is: they are principal
+//! directions of a sample of the rows, by subspace iteration (Halko, Martinsson and Tropp 2011).
 //!
 //! Rounding. Let u = 2^-24, a = |x̃|, R the largest |ỹ|, and E the relative error of r², a float64 difference of sums
-//! of d terms. A kept c is off by at most (u + √E) |ỹ|, which moves 2 c(x)·c(y) by at most 4 (u + √E) aR ≤
-//! (u + √E) (a + R)²; a score is a float32 sum of 65 terms of at most ½R² + 2aR together, so twice it is off by at most
-//! 98 u (a + R)². The slack is more than twice the sum, so that the bound holds in the worst case.
+//! of d terms. A rest, in float32, is off by at most (u + √E) |ỹ|, and coordinates by less, which moves twice the product by at
+//! most 4 (u + √E) aR ≤ (u + √E) (a + R)². The slack is more than twice that.
 
 use super::tile::{Buffer, Plan, Product, pair_sums};
-use super::vector::{Isa, Vector};
+use super::vector::Isa;
 use super::{InstructionSet, Kernel};
 use crate::dataset::Rows;
 use crate::error::Result;
 use crate::random::{Purpose, Stream};
-use std::ops::Range;
 
-/// Numbers of a projection: those of the directions, and the length of the rest.
-pub const NUMBERS: usize = 64;
-const DIRECTIONS: usize = NUMBERS - 1;
+/// How many directions.
+pub const DIRECTIONS: usize = 64;
 /// Rows whose projections lie together, element by element.
 pub const BLOCK: usize = 16;
 
@@ -62,133 +57,26 @@ impl Directions {
         Buffer::zeros(DIRECTIONS * BLOCK, "coordinates")
     }
 
-    /// The numbers of up to [`BLOCK`] centred rows with these squared lengths: `put(i, k, number k of row i)`.
-    #[allow(clippy::cast_possible_truncation)]
+    /// Projects up to [`BLOCK`] centred rows with these squared lengths: `put(i, c, r)` for row i.
     pub fn project(
         &self,
         isa: InstructionSet,
         centred: &[f64],
         squared_norms: &[f64],
         along: &mut [f64],
-        mut put: impl FnMut(usize, usize, f32),
+        mut put: impl FnMut(usize, &[f64; DIRECTIONS], f64),
     ) {
         isa.run(Along { directions: self, centred, count: squared_norms.len(), out: along });
         for (i, &squared) in squared_norms.iter().enumerate() {
-            let mut rest = squared;
-            for k in 0..DIRECTIONS {
-                let c = along[k * BLOCK + i];
-                rest -= c * c;
-                put(i, k, c as f32);
-            }
-            put(i, DIRECTIONS, rest.max(0.0).sqrt() as f32);
+            let coordinates = std::array::from_fn(|k| along[k * BLOCK + i]);
+            let rest = squared - coordinates.iter().map(|c| c * c).sum::<f64>();
+            put(i, &coordinates, rest.max(0.0).sqrt());
         }
     }
 
     /// How much twice a score may be off, as a share of (|x̃| + R)².
     pub fn slack(&self) -> f64 {
-        2.0 * (100.0 * f64::from(f32::EPSILON) / 2.0 + 2.0 * self.rest_error)
-    }
-}
-
-/// The numbers of all rows.
-pub struct Projection {
-    /// `[block][NUMBERS][BLOCK]`.
-    pub numbers: Buffer<f32>,
-    /// ½|ỹ|².
-    pub half_norms: Buffer<f32>,
-}
-
-impl Projection {
-    /// Room for `blocks` blocks.
-    pub fn zeros(blocks: usize) -> Result<Self> {
-        Ok(Self {
-            numbers: Buffer::zeros(blocks * BLOCK * NUMBERS, "projections")?,
-            half_norms: Buffer::zeros(blocks * BLOCK, "projections")?,
-        })
-    }
-
-    /// The scores `out[b * blocks.len() * BLOCK + n]` of the rows of `blocks` for queries, `x` being their numbers times -1.
-    ///
-    /// # Safety
-    /// See [`super::vector`].
-    #[inline(always)]
-    pub unsafe fn scores<S: Isa>(&self, x: &[f32], blocks: Range<usize>, out: &mut [f32]) {
-        let queries = x.len() / NUMBERS;
-        assert!(blocks.end * BLOCK <= self.half_norms.len() && out.len() >= queries * blocks.len() * BLOCK);
-        let mut b = 0;
-        while b < queries {
-            // SAFETY: b + the queries taken stay below `queries`; the instruction set is the caller's promise.
-            unsafe {
-                if S::Single::REGISTERS >= 32 && b + 8 <= queries {
-                    self.against::<S::Single, 8>(x, b, blocks.clone(), out);
-                    b += 8;
-                } else if b + 4 <= queries {
-                    self.against::<S::Single, 4>(x, b, blocks.clone(), out);
-                    b += 4;
-                } else {
-                    self.against::<S::Single, 1>(x, b, blocks.clone(), out);
-                    b += 1;
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn against<V: Vector<Element = f32>, const XS: usize>(
-        &self,
-        x: &[f32],
-        b: usize,
-        blocks: Range<usize>,
-        out: &mut [f32],
-    ) {
-        let registers = blocks.len() * BLOCK / V::LANES;
-        // SAFETY: `scores` checked that the blocks and the queries are there.
-        unsafe {
-            for j in (0..registers).step_by(2) {
-                if j + 2 <= registers {
-                    self.registers::<V, XS, 2>(x, b, &blocks, j, out);
-                } else {
-                    self.registers::<V, XS, 1>(x, b, &blocks, j, out);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn registers<V: Vector<Element = f32>, const XS: usize, const YS: usize>(
-        &self,
-        x: &[f32],
-        b: usize,
-        blocks: &Range<usize>,
-        first: usize,
-        out: &mut [f32],
-    ) {
-        let rows = blocks.len() * BLOCK;
-        // SAFETY: the caller checked the bounds; the instruction set is its promise.
-        unsafe {
-            let ys: [*const f32; YS] = std::array::from_fn(|j| {
-                let row = (first + j) * V::LANES;
-                self.numbers.as_ptr().add((blocks.start + row / BLOCK) * BLOCK * NUMBERS + row % BLOCK)
-            });
-            let norms = self.half_norms.as_ptr().add(blocks.start * BLOCK + first * V::LANES);
-            let start: [V; YS] = std::array::from_fn(|j| V::load(norms.add(j * V::LANES)));
-            let mut sums = [start; XS];
-            let xs: [*const f32; XS] = std::array::from_fn(|i| x.as_ptr().add((b + i) * NUMBERS));
-            for k in 0..NUMBERS {
-                let y: [V; YS] = std::array::from_fn(|j| V::load(ys[j].add(k * BLOCK)));
-                for i in 0..XS {
-                    let c = V::splat(*xs[i].add(k));
-                    for j in 0..YS {
-                        sums[i][j] = c.mul_add(y[j], sums[i][j]);
-                    }
-                }
-            }
-            for (i, sums) in sums.iter().enumerate() {
-                for (j, sum) in sums.iter().enumerate() {
-                    sum.store(out.as_mut_ptr().add((b + i) * rows + (first + j) * V::LANES));
-                }
-            }
-        }
+        2.0 * (f64::from(f32::EPSILON) + 2.0 * self.rest_error)
     }
 }
 
