@@ -28,15 +28,15 @@ const BOUNDED: Want = Want {
 };
 
 /// m y_n for every number of the data, as an unevaluated sum of two.
-struct Scaled {
+pub struct Scaled {
     d: usize,
-    m: f64,
+    pub m: f64,
     high: Vec<f64>,
     low: Vec<f64>,
 }
 
 impl Scaled {
-    fn new(data: &[f64], d: usize, m: f64) -> Self {
+    pub fn new(data: &[f64], d: usize, m: f64) -> Self {
         let products = data.iter().map(|&y| two_product(m, y));
         Self { d, m, high: products.clone().map(|p| p.0).collect(), low: products.map(|p| p.1).collect() }
     }
@@ -78,14 +78,19 @@ impl Scaled {
 }
 
 /// The truth at one x.
-struct Truth {
-    denoised: Vec<Double>,
-    log_density: Double,
+pub struct Truth {
+    pub denoised: Vec<Double>,
+    pub log_density: Double,
+    /// Of the weights, without the regularizer.
+    pub entropy: f64,
+    /// |x - m y_n|² for every row, and the first row of which it is the least.
+    pub squared: Vec<f64>,
+    pub nearest: usize,
 }
 
 /// Everything in float64, about the nearest row and with sums that keep their errors: good to a few roundings of |y - b|
 /// for the rows that weigh, and to 5 of ln p and its terms. Bounds grant at least 8 of either.
-fn truth(x: &[f64], data: &[f64], scaled: &Scaled, p: Marginal, regularizer: Regularizer) -> Truth {
+pub fn truth(x: &[f64], data: &[f64], scaled: &Scaled, p: Marginal, regularizer: Regularizer) -> Truth {
     let d = x.len();
     let len = data.len() / d;
     let precision = 1.0 / (p.sigma * p.sigma);
@@ -93,16 +98,17 @@ fn truth(x: &[f64], data: &[f64], scaled: &Scaled, p: Marginal, regularizer: Reg
     let best = (0..len).min_by(|&a, &b| squared[a].0.total_cmp(&squared[b].0)).unwrap();
     let b = &data[best * d..(best + 1) * d];
     let negative = Double(-squared[best].0, -squared[best].1);
-    let (mut rest, mut of_rest) = (0.0, 0.0);
+    let (mut rest, mut of_rest, mut excess) = (0.0, 0.0, 0.0);
     let (mut sums, mut errors) = (vec![0.0; d], vec![0.0; d]);
     for n in (0..len).filter(|&n| n != best) {
-        let w = (-0.5 * precision * squared[n].plus(negative).0).exp();
+        let above = 0.5 * precision * squared[n].plus(negative).0;
+        let w = (-above).exp();
         // What is less than this of the nearest row's weight is lost beside every rounding.
         if w < 1e-40 {
             continue;
         }
         let sum = two_sum(rest, w);
-        (rest, of_rest) = (sum.0, of_rest + sum.1);
+        (rest, of_rest, excess) = (sum.0, of_rest + sum.1, excess + w * above);
         for (((sum, error), y), b) in sums.iter_mut().zip(&mut errors).zip(&data[n * d..(n + 1) * d]).zip(b) {
             let next = two_sum(*sum, w * (y - b));
             (*sum, *error) = (next.0, *error + next.1);
@@ -138,7 +144,10 @@ fn truth(x: &[f64], data: &[f64], scaled: &Scaled, p: Marginal, regularizer: Reg
             }
         })
         .collect();
-    Truth { denoised, log_density }
+    // H = ln z + Σ w (ℓ_best - ℓ): no term is negative.
+    let entropy = rest.ln_1p() + excess / (1.0 + rest);
+    let squared = squared.iter().map(|s| s.0).collect();
+    Truth { denoised, log_density, entropy, squared, nearest: best }
 }
 
 /// A kind of data, and how much is asked of it.
@@ -273,7 +282,7 @@ fn run(case: &Case, complaints: &mut Complaints) -> usize {
         let score = machines[machine].empirical(&datasets[machine], &process, options).unwrap();
         let out = Machine::eval(&score, &x, &t, BOUNDED, Call::default()).unwrap();
         for (i, &p) in at.iter().enumerate() {
-            let Truth { denoised, log_density } = truth(&x.row(i), &data, &at_m(p.m), p, regularizer);
+            let Truth { denoised, log_density, .. } = truth(&x.row(i), &data, &at_m(p.m), p, regularizer);
             let own = out.denoised[i * d..(i + 1) * d].iter().zip(&denoised);
             let error = own.map(|(o, y)| y.plus(Double(-o, 0.0)).0.powi(2)).sum::<f64>().sqrt();
             let of_log = Double(out.log_density[i], 0.0).plus(Double(-log_density.0, -log_density.1)).0.abs();
@@ -344,6 +353,13 @@ fn no_error_is_beyond_its_bound() {
         case("16 columns", 400, 16, Dtype::F16, 16_000),
         Case { decoding: pixels, ..case("64 columns of pixels", 300, 64, Dtype::U8, 20_000) },
         case("784 columns", 300, 784, Dtype::F32, 3000),
+        Case { decoding: pixels, ..case("784 columns of pixels", 300, 784, Dtype::U8, 3000) },
+        Case {
+            decoding: Decoding { scale: -0.5, shift: 3.0 },
+            kind: Kind::VpLinear(0.1, 20.0, 1.0),
+            labels: 3,
+            ..case("bytes, a label, m below 1", 1700, 65, Dtype::U8, 1500)
+        },
         case("projected", 4200, 128, Dtype::F32, 2000),
         Case { kind: Kind::VpLinear(0.1, 20.0, 1.0), ..case("m below 1", 300, 20, Dtype::F32, 10_000) },
         Case { regularizers: every.clone(), ..case("regularized", 60, 3, Dtype::F64, 12_000) },

@@ -16,6 +16,7 @@ macro_rules! both {
 }
 
 mod api;
+mod bytes;
 mod c;
 mod certificate;
 mod custom;
