@@ -42,7 +42,7 @@ impl Scaled {
     }
 
     /// The largest distance of a row from the mean row.
-    fn radius(&self) -> f64 {
+    pub fn radius(&self) -> f64 {
         let len = (self.high.len() / self.d) as f64;
         let mean: Vec<f64> = (0..self.d).map(|k| self.high[k..].iter().step_by(self.d).sum::<f64>() / len).collect();
         self.high.chunks_exact(self.d).map(|row| distance(row, &mean)).fold(0.0, f64::max)

@@ -4,12 +4,14 @@ use crate::api::{
     Api, Call, Decoding, EVERYTHING, Empirical, Grid, Kind, Matrix, Metric, Options, Outputs, Regularizer, Solver, Want,
 };
 use crate::data::Rng;
+use crate::rust::Machine;
 use mnemo::tensor::Dtype;
 use std::ops::Range;
 
 both!(
     evaluations,
     error_bounds,
+    rows_of_bytes,
     whoever_else_is_asked,
     derivatives,
     nearest_rows,
@@ -173,6 +175,115 @@ fn error_bounds<A: Api>() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Rows of bytes, which may be read as whole numbers, asked for by queries of which some are answered so, some in float64,
+/// some by bounds where there are any, and some from far away, in one batch. The divergence wants float64 throughout.
+fn rows_of_bytes<A: Api>() {
+    let want = Want { divergence: false, ..EVERYTHING };
+    let process = A::process(&Kind::VePower(2.0, 1.0, 1e3)).unwrap();
+    let decoding = Decoding { scale: 0.05, shift: -6.4 };
+    for (n, d) in [(4200, 130), (3500, 65)] {
+        let mut rng = Rng((n + d) as u64);
+        let raw: Vec<f64> = along_few_directions(&mut rng, n, d)
+            .iter()
+            .map(|v| ((v - decoding.shift) / decoding.scale).round().clamp(0.0, 255.0))
+            .collect();
+        let data: Vec<f64> = raw.iter().map(|v| decoding.scale * v + decoding.shift).collect();
+        // More than one group, in the last of which a set of 16 is not full.
+        let t: Vec<f64> = (0..137).map(|_| 0.01 * 10_000f64.powf(rng.uniform())).collect();
+        let x: Vec<f64> = t
+            .iter()
+            .enumerate()
+            .flat_map(|(i, sigma)| {
+                let (row, far) = (rng.below(n), if i % 9 == 4 { 1e8 / (d as f64).sqrt() } else { 0.0 });
+                (0..d).map(|k| data[row * d + k] + (sigma + far) * rng.normal()).collect::<Vec<_>>()
+            })
+            .collect();
+        let labels: Vec<f64> = (0..n).map(|i| f64::from(i % 10 == 3)).collect();
+        let (rows, labels) = (Matrix::new(Dtype::U8, &raw, d), Matrix::new(Dtype::I32, &labels, 1));
+        let x = Matrix::new(Dtype::F32, &x, d);
+        for label in [None, Some(0)] {
+            let options = Empirical { label, ..Empirical::default() };
+            let score = |machine: &A| {
+                let dataset = machine.dataset(&rows, Some(&labels), decoding).unwrap();
+                machine.empirical(&dataset, &process, options).unwrap()
+            };
+            let expected: Vec<Outputs> =
+                A::every(1).iter().map(|m| A::eval(&score(m), &x, &t, want, Call::default()).unwrap()).collect();
+            for threads in THREADS {
+                for (many, expected) in A::every(threads).iter().zip(&expected) {
+                    let many = score(many);
+                    for size in [t.len(), 50, 17, 1] {
+                        let mut found = Outputs::default();
+                        for first in (0..t.len()).step_by(size) {
+                            let part = first..(first + size).min(t.len());
+                            let (x, t) = (x.part(part.clone()), &t[part]);
+                            found.extend(A::eval(&many, &x, t, want, Call::default()).unwrap());
+                        }
+                        assert!(found.bits() == expected.bits(), "{n} x {d}, {label:?}, {threads} threads, by {size}");
+                    }
+                }
+            }
+            // Some are answered by bounds, where there is room for them, and some otherwise.
+            if n > 4096 && label.is_none() {
+                let without = score(&A::limited(1, (n * d + 16 * n) as u64));
+                let without = A::eval(&without, &x, &t, want, Call::default()).unwrap().denoised_error_bound;
+                let with = &expected[expected.len() - 1].denoised_error_bound;
+                let differ = without.iter().zip(with).filter(|(a, b)| a != b).count();
+                assert!((t.len() / 8..t.len() / 8 * 7).contains(&differ), "{differ} of {}", t.len());
+            }
+        }
+    }
+}
+
+/// Bounds by tile registers are the bounds by vector registers: what is found through them is the same, to the last bit.
+#[test]
+fn codes_by_tile_registers() {
+    let machines: Vec<Machine> =
+        Machine::every(2).into_iter().filter(|m| m.describe().contains(r#""instruction_set":"avx512"#)).collect();
+    let process = Machine::process(&Kind::VePower(2.0, 1.0, 80.0)).unwrap();
+    const BATCHES: [usize; 8] = [1, 16, 17, 48, 49, 64, 65, 130];
+    // 257 blocks of 16 rows, the last of them of 1, 4 and 16.
+    for (n, d) in [(4097, 130), (4100, 300), (4112, 784)] {
+        let mut rng = Rng((n + d) as u64);
+        let data = along_few_directions(&mut rng, n, d);
+        let most = BATCHES[BATCHES.len() - 1];
+        let t: Vec<f64> = (0..most).map(|_| 0.01 * 100f64.powf(rng.uniform())).collect();
+        let x: Vec<f64> = t
+            .iter()
+            .flat_map(|sigma| {
+                let row = rng.below(n);
+                (0..d).map(|k| data[row * d + k] + sigma * rng.normal()).collect::<Vec<_>>()
+            })
+            .collect();
+        let (rows, x) = (Matrix::new(Dtype::F32, &data, d), Matrix::new(Dtype::F32, &x, d));
+        let evaluate = |machine: &Machine| {
+            let dataset = machine.dataset(&rows, None, Decoding::default()).unwrap();
+            let score = machine.empirical(&dataset, &process, Empirical::default()).unwrap();
+            BATCHES.map(|batch| {
+                let x = x.part(0..batch);
+                let scores = Machine::eval(&score, &x, &t[..batch], EVERYTHING, Call::default()).unwrap();
+                let near = [1, 7].map(|k| Machine::nearest(&dataset, &x, k, Call::default()).unwrap());
+                (scores, near)
+            })
+        };
+        let found: Vec<_> = machines.iter().map(evaluate).collect();
+        for other in found.iter().skip(1) {
+            for ((batch, (scores, near)), (of_other, near_other)) in BATCHES.iter().zip(&found[0]).zip(other) {
+                assert!(scores.bits() == of_other.bits(), "{n} x {d}, batch {batch}: scores");
+                assert!(near == near_other, "{n} x {d}, batch {batch}: nearest");
+            }
+        }
+        // The nearest are those of every row, and most of the scores are not: they come of bounds.
+        let all = evaluate(&Machine::limited(2, (4 * n * d) as u64));
+        for ((scores, near), (by_all, near_by_all)) in found.iter().flatten().zip(all.iter().cycle()) {
+            assert!(near == near_by_all, "{n} x {d}");
+            let bounds = scores.denoised_error_bound.iter().zip(&by_all.denoised_error_bound);
+            let differ = bounds.filter(|(a, b)| a != b).count();
+            assert!(scores.entropy.len() < 16 || 2 * differ > scores.entropy.len(), "{n} x {d}: {differ}");
         }
     }
 }
