@@ -9,62 +9,30 @@
 //!
 //! Every sum runs over a chunk's rows in index order, then over the chunks, which depend on the number of rows alone.
 //!
-//! [`sweep`] and [`step`] have the kernels; here the work is dealt out and the results are written.
+//! [`sweep`] and [`step`] have the kernels, which read the rows as [`wide`] has them; here the work is dealt out, and
+//! [`outputs`] has what is written.
 //!
 //! Memory: the rows in float64 and in pairs of float32, kept with the data set; per wave of queries, where there are several
 //! chunks, 8 (2d + 5) bytes for each query and chunk.
 
+mod outputs;
 mod step;
 mod sweep;
+mod wide;
 
 use super::super::InstructionSet;
 use super::super::pool::{Parts, Pool};
-use super::super::tile::{Buffer, Plan, row_index};
+use super::super::tile::{Plan, row_index};
 use super::Results;
-use super::certificate::{Arithmetic, Certificate, Position};
-use super::route::Route;
-use super::sums::Running;
-use crate::dataset::Rows;
 use crate::engine::{Grade, Moments, Query};
 use crate::error::{Result, try_vec};
 use crate::exec::Exec;
 use std::ops::Range;
 use sweep::{BLOCK, Block, Divide, Lanes, MEAN, NEAREST, Nearest, PRODUCT, SCALARS, SMALLEST, Sums, Sweep};
+use wide::Wide;
 
 /// The largest dimension answered here.
 pub const MOST_DIM: usize = 16;
-/// The rows as the kernels read them; D is d or a little more, and what is beyond d is 0.
-struct Wide {
-    /// In float64, `[len, D]`.
-    rows: Buffer<f64>,
-    /// The mean of the data less these, in two float32 numbers each: `[len, 2, D]`.
-    pairs: Buffer<f32>,
-}
-
-impl Wide {
-    /// The rows, decoded at the first call; `None` if they would pass the limit.
-    fn of<const D: usize>(rows: &Rows, limit: Option<u64>) -> Result<Option<&Self>> {
-        let stored = rows.len() * rows.dim() * rows.dtype().size();
-        let bytes = stored + rows.len() * D * (size_of::<f64>() + 2 * size_of::<f32>());
-        if limit.is_some_and(|limit| bytes as u64 > limit) {
-            return Ok(None);
-        }
-        if let Some(ready) = rows.prepared().get::<Self>() {
-            return Ok(Some(ready));
-        }
-        let mut wide = Buffer::zeros(rows.len() * D, "rows in float64")?;
-        let mut pairs = Buffer::zeros(rows.len() * 2 * D, "rows in pairs of float32")?;
-        for (n, (row, pair)) in wide.chunks_exact_mut(D).zip(pairs.chunks_exact_mut(2 * D)).enumerate() {
-            rows.decode(n, &mut row[..rows.dim()]);
-            let (high, low) = pair.split_at_mut(D);
-            for ((y, mean), (high, low)) in row.iter().zip(rows.mean()).zip(high.iter_mut().zip(low)) {
-                *high = step::high(mean - y);
-                *low = step::high(mean - y - f64::from(*high));
-            }
-        }
-        Ok(rows.prepared().keep(Self { rows: wide, pairs }))
-    }
-}
 
 /// Answers the queries if they are of a small dimension; says whether it did.
 #[allow(clippy::too_many_arguments)]
@@ -78,30 +46,14 @@ pub fn run(
     out: &mut Moments<'_>,
     exec: &Exec<'_>,
 ) -> Result<bool> {
-    match query.rows.dim() {
-        1 => run_in::<1>(pool, isa, limit, query, wanted, cut, out, exec),
-        2 => run_in::<2>(pool, isa, limit, query, wanted, cut, out, exec),
-        3 => run_in::<3>(pool, isa, limit, query, wanted, cut, out, exec),
-        4 => run_in::<4>(pool, isa, limit, query, wanted, cut, out, exec),
-        5..=8 => run_in::<8>(pool, isa, limit, query, wanted, cut, out, exec),
-        9..=MOST_DIM => run_in::<MOST_DIM>(pool, isa, limit, query, wanted, cut, out, exec),
-        _ => Ok(false),
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn run_in<const D: usize>(
-    pool: &Pool,
-    isa: InstructionSet,
-    limit: Option<u64>,
-    query: &Query<'_>,
-    wanted: bool,
-    cut: f64,
-    out: &mut Moments<'_>,
-    exec: &Exec<'_>,
-) -> Result<bool> {
-    let Some(Wide { rows, pairs }) = Wide::of::<D>(query.rows, limit)? else { return Ok(false) };
-    let plan = Plan::new(query.subset.map_or(query.rows.len(), <[u32]>::len), D);
+    let width = match query.rows.dim() {
+        d @ 1..=4 => d,
+        5..=8 => 8,
+        9..=MOST_DIM => MOST_DIM,
+        _ => return Ok(false),
+    };
+    let Some(Wide { rows, pairs }) = Wide::of(query.rows, width, limit)? else { return Ok(false) };
+    let plan = Plan::new(query.subset.map_or(query.rows.len(), <[u32]>::len), width);
     let scalars =
         out.log_sum.is_some() || out.entropy.is_some() || out.covariance_trace.is_some() || out.log_sum_error.is_some();
     let kind = match query.tangent {
@@ -113,12 +65,14 @@ fn run_in<const D: usize>(
     };
     let batch = query.x.rows();
     let results = Results::new(out, exec.trail, query.rows.dim());
-    let far = out.mean.is_some();
     let pass = Pass { isa, query, rows, pairs, plan: &plan, kind, cut, results: &results };
-    match (kind, query.grade) {
-        (MEAN, Grade::Single) if far => pass.steps::<D, true>(pool, exec),
-        (MEAN, Grade::Single) => pass.steps::<D, false>(pool, exec),
-        _ => pass.sweeps::<D>(pool, exec),
+    match width {
+        1 => pass.run::<1>(pool, exec),
+        2 => pass.run::<2>(pool, exec),
+        3 => pass.run::<3>(pool, exec),
+        4 => pass.run::<4>(pool, exec),
+        8 => pass.run::<8>(pool, exec),
+        _ => pass.run::<MOST_DIM>(pool, exec),
     }?;
     exec.report(batch as u64, batch as u64)?;
     Ok(true)
@@ -154,6 +108,15 @@ fn task_size(pool: &Pool, blocks: usize) -> usize {
 }
 
 impl Pass<'_> {
+    /// Answers all queries.
+    fn run<const D: usize>(&self, pool: &Pool, exec: &Exec<'_>) -> Result<()> {
+        match (self.kind, self.query.grade) {
+            (MEAN, Grade::Single) if self.results.mean.is_some() => self.steps::<D, true>(pool, exec),
+            (MEAN, Grade::Single) => self.steps::<D, false>(pool, exec),
+            _ => self.sweeps::<D>(pool, exec),
+        }
+    }
+
     /// Answers all queries in float64.
     fn sweeps<const D: usize>(&self, pool: &Pool, exec: &Exec<'_>) -> Result<()> {
         let (batch, chunks) = (self.query.x.rows(), self.plan.chunks());
@@ -428,99 +391,6 @@ impl Pass<'_> {
         unsafe {
             self.write(block);
             self.certify(block);
-        }
-    }
-
-    /// Writes the error bounds that are wanted.
-    ///
-    /// # Safety
-    /// See [`Self::finish`].
-    unsafe fn certify<const D: usize>(&self, block: &Block<D>) {
-        let (out, query, d) = (self.results, self.query, self.results.dim);
-        if out.mean_error.is_none() && out.log_sum_error.is_none() {
-            return;
-        }
-        let radius = query.rows.radius();
-        for (l, &id) in block.ids[..block.len].iter().enumerate() {
-            let of = |lanes: &Lanes<D>, k: usize| lanes[k][l];
-            let (h, best, rest) = (block.h[l], block.nearest.best[l], block.sums.weight[l]);
-            // Where h is 0 it has taken the sizes with it; no row is farther than this.
-            let excess = if h > 0.0 { block.sums.excess[l] / h } else { rest * (2.0 * (best.sqrt() + radius)).powi(2) };
-            let index = row_index(query.subset, block.nearest.position[l] as usize);
-            let run = Running { best, index, rest, excess, included: 1.0 + rest, ..Running::START };
-            let (mut at, mut distance) = (Position::default(), 0.0);
-            for k in 0..d {
-                let (x, b, mean) = (of(&block.x, k), of(&block.around, k), of(&block.mean, k));
-                // ȳ - b; the difference of what was made of it has lost what is small.
-                let u = of(&block.sums.mean, k);
-                at.correction += u * (2.0 * (b - x) + u);
-                at.from_best += u * u;
-                at.length += mean * mean;
-                at.from_centre += (mean - query.rows.mean()[k]).powi(2);
-                distance += (x - query.rows.mean()[k]).powi(2);
-            }
-            let root = f64::sqrt;
-            let certificate = Certificate {
-                rows: query.rows,
-                h,
-                route: Route::near(true),
-                arithmetic: Arithmetic::sweep(self.plan),
-                run: &run,
-                distance: root(distance),
-                x_error: query.x_error.map_or(0.0, |e| e[id]),
-            };
-            let at = Position {
-                length: root(at.length),
-                from_centre: root(at.from_centre),
-                from_best: root(at.from_best),
-                correction: at.correction,
-            };
-            let one = |to: &Option<Parts<f64>>, value: f64| {
-                if let Some(to) = to {
-                    // SAFETY: the caller's promise.
-                    unsafe { to.part(id..id + 1)[0] = value };
-                }
-            };
-            one(&out.log_sum_error, certificate.log_sum());
-            one(&out.mean_error, certificate.mean(at));
-        }
-    }
-
-    /// # Safety
-    /// See [`Self::finish`].
-    unsafe fn write<const D: usize>(&self, block: &Block<D>) {
-        let (out, d) = (self.results, self.results.dim);
-        let ids = block.ids[..block.len].iter().copied();
-        let vectors = |to: &Option<Parts<f64>>, from: &Lanes<D>| {
-            if let Some(to) = to {
-                for (l, id) in ids.clone().enumerate() {
-                    // SAFETY: the caller's promise.
-                    let to = unsafe { to.part(id * d..(id + 1) * d) };
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to = from[l]);
-                }
-            }
-        };
-        vectors(&out.mean, &block.mean);
-        vectors(&out.offset, &block.offset);
-        vectors(&out.covariance_product, &block.product);
-        let scalars = |to: &Option<Parts<f64>>, of: &dyn Fn(usize) -> f64| {
-            if let Some(to) = to {
-                for (l, id) in ids.clone().enumerate() {
-                    // SAFETY: the caller's promise.
-                    unsafe { to.part(id..id + 1)[0] = of(l) };
-                }
-            }
-        };
-        let Block { nearest, sums, h, .. } = block;
-        scalars(&out.log_sum, &|l| sums.weight[l].ln_1p() - h[l] * nearest.best[l]);
-        scalars(&out.entropy, &|l| sums.weight[l].ln_1p() + sums.excess[l] / (1.0 + sums.weight[l]));
-        scalars(&out.covariance_trace, &|l| block.trace[l]);
-        scalars(&out.nearest_distance, &|l| nearest.best[l].sqrt());
-        if let Some(to) = &out.nearest {
-            for (id, position) in ids.zip(nearest.position) {
-                // SAFETY: the caller's promise.
-                unsafe { to.part(id..id + 1)[0] = row_index(self.query.subset, position as usize) as i64 };
-            }
         }
     }
 }
