@@ -1,18 +1,21 @@
 //! Scores: models of grad log p_t(x).
 
+mod host;
+
 use super::context::mnemo_context;
 use super::dataset::mnemo_dataset;
 use super::exec::{mnemo_exec, with_exec};
 use super::process::mnemo_process;
 use super::status::mnemo_error;
-use super::tensor::{check_column_range, check_range, input, lend, mnemo_tensor, output, real_matrix, times};
+use super::tensor::{check_column_range, check_range, input, mnemo_tensor, output, real_matrix, times};
 use super::{
     Sized32, count, flag, given, guard, hand_over, initialise, place, read_sized, required, reserved, take_back,
 };
 use crate::engine::Grade;
 use crate::error::{Error, Result};
-use crate::score::{Custom, Empirical, Prediction, Predictor, Regularizer, ScoreModel, Want};
-use crate::tensor::{Dtype, View, ViewMut, rounding};
+use crate::score::{Custom, Empirical, Prediction, Regularizer, ScoreModel, Want};
+use crate::tensor::{Dtype, rounding};
+use host::Host;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -315,55 +318,6 @@ pub unsafe extern "C" fn mnemo_score_custom(
             hand_over(out, mnemo_score { score: Arc::new(Custom::new(engine, process, dim, prediction, host)) });
             Ok(())
         })
-    }
-}
-
-/// The host's model as the core sees it.
-struct Host {
-    ops: mnemo_score_ops,
-    user: *mut c_void,
-}
-
-// SAFETY: the header says on which threads the functions run; what `user` points to is the host's to protect.
-unsafe impl Send for Host {}
-// SAFETY: as above.
-unsafe impl Sync for Host {}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        if let Some(f) = self.ops.drop {
-            // SAFETY: the host's own function and pointer, called once.
-            unsafe { f(self.user) };
-        }
-    }
-}
-
-fn success(status: i32) -> std::result::Result<(), i32> {
-    if status == 0 { Ok(()) } else { Err(status) }
-}
-
-impl Predictor for Host {
-    fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>, stream: usize) -> std::result::Result<(), i32> {
-        let (x, t, mut out) = (lend(&x), lend(&t), lend(&out.view()));
-        let Some(f) = self.ops.eval else { unreachable!("checked when the score was made") };
-        // SAFETY: the host's own function; the tensors describe live memory, `out` of it writable.
-        success(unsafe { f(self.user, &raw const x, &raw const t, &raw mut out, stream as *mut c_void) })
-    }
-
-    fn jvp(
-        &self,
-        x: View<'_>,
-        t: View<'_>,
-        v: View<'_>,
-        out: ViewMut<'_>,
-        stream: usize,
-    ) -> Option<std::result::Result<(), i32>> {
-        let (x, t, v, mut out) = (lend(&x), lend(&t), lend(&v), lend(&out.view()));
-        let f = self.ops.jvp?;
-        // SAFETY: as in eval.
-        let status =
-            unsafe { f(self.user, &raw const x, &raw const t, &raw const v, &raw mut out, stream as *mut c_void) };
-        Some(success(status))
     }
 }
 
