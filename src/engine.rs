@@ -104,6 +104,19 @@ pub enum Metric {
     Cosine,
 }
 
+/// A search for the `k` nearest rows of a data set to each query.
+#[derive(Clone, Copy)]
+pub struct Search<'a> {
+    /// The training rows.
+    pub rows: &'a Rows,
+    /// The queries, `[batch, dim]`.
+    pub x: &'a Matrix,
+    /// What is near.
+    pub metric: Metric,
+    /// How many, at least one and at most all.
+    pub k: usize,
+}
+
 /// A machine that computes.
 pub trait Engine: Send + Sync {
     /// What the engine is, as a JSON object.
@@ -163,19 +176,9 @@ pub trait Engine: Send + Sync {
     /// The fused pass over a data set behind every empirical score (reg 3.8). It never stores a batch × N matrix.
     fn empirical(&self, query: &Query<'_>, out: Moments<'_>, exec: &Exec<'_>) -> Result<()>;
 
-    /// The `k` nearest rows of each query, nearest first, ties to the lower index: `[batch, k]` each. A query of zeros has no
+    /// The nearest rows of each query, nearest first, ties to the lower index: `[batch, k]` each. A query of zeros has no
     /// cosine: [`Error::Invalid`](crate::error::Error::Invalid).
-    #[allow(clippy::too_many_arguments)]
-    fn nearest(
-        &self,
-        rows: &Rows,
-        x: &Matrix,
-        metric: Metric,
-        k: usize,
-        distance: &mut [f64],
-        index: &mut [i64],
-        exec: &Exec<'_>,
-    ) -> Result<()>;
+    fn nearest(&self, search: &Search<'_>, distance: &mut [f64], index: &mut [i64], exec: &Exec<'_>) -> Result<()>;
 }
 
 /// A shared engine, as every object that computes holds one.

@@ -12,7 +12,7 @@ mod survivors;
 mod tile;
 mod vector;
 
-use crate::engine::{Engine, Factor, Metric, Moments, Query};
+use crate::engine::{Engine, Factor, Moments, Query, Search};
 use crate::error::{Error, Result, try_vec};
 use crate::exec::Exec;
 use crate::random::Stream;
@@ -250,18 +250,9 @@ impl Engine for Cpu {
         query.rows.check()
     }
 
-    fn nearest(
-        &self,
-        rows: &crate::dataset::Rows,
-        x: &Matrix,
-        metric: Metric,
-        k: usize,
-        distance: &mut [f64],
-        index: &mut [i64],
-        exec: &Exec<'_>,
-    ) -> Result<()> {
-        rows.check()?;
-        nearest::run(&self.pool, self.isa, self.memory_limit, rows, x, metric, k, (distance, index), exec)?;
-        rows.check()
+    fn nearest(&self, search: &Search<'_>, distance: &mut [f64], index: &mut [i64], exec: &Exec<'_>) -> Result<()> {
+        search.rows.check()?;
+        nearest::run(&self.pool, self.isa, self.memory_limit, search, (distance, index), exec)?;
+        search.rows.check()
     }
 }

@@ -15,10 +15,9 @@ use super::tile::{Buffer, Plan, SquaredDifference, decode, pack, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
 use crate::dataset::Rows;
-use crate::engine::Metric;
+use crate::engine::{Metric, Search};
 use crate::error::{Error, Result, per_row, try_vec};
 use crate::exec::{Exec, Stop};
-use crate::tensor::Matrix;
 use std::ops::Range;
 
 /// Candidates kept at a time.
@@ -139,15 +138,11 @@ fn bound_cosines(tile: &[f64], count: usize, plan: &Plan, queries: usize, d2: &m
 }
 
 /// See [`crate::engine::Engine::nearest`].
-#[allow(clippy::too_many_arguments)]
 pub fn run(
     pool: &Pool,
     isa: InstructionSet,
     limit: Option<u64>,
-    rows: &Rows,
-    x: &Matrix,
-    metric: Metric,
-    k: usize,
+    &Search { rows, x, metric, k }: &Search<'_>,
     (distance, index): (&mut [f64], &mut [i64]),
     exec: &Exec<'_>,
 ) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::dataset::Dataset;
 pub use crate::engine::Metric;
+use crate::engine::Search;
 use crate::error::{Error, Result, try_vec};
 use crate::exec::Exec;
 use crate::tensor::Matrix;
@@ -30,7 +31,8 @@ pub fn nearest(dataset: &Dataset, queries: &Matrix, metric: Metric, k: usize, ex
     check_k(dataset, k)?;
     let len = queries.rows() * k;
     let mut found = Nearest { distance: try_vec(len, 0.0, "distance")?, index: try_vec(len, 0, "index")? };
-    dataset.engine().nearest(rows, queries, metric, k, &mut found.distance, &mut found.index, exec)?;
+    let search = Search { rows, x: queries, metric, k };
+    dataset.engine().nearest(&search, &mut found.distance, &mut found.index, exec)?;
     Ok(found)
 }
 
