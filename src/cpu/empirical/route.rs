@@ -74,7 +74,8 @@ const DEPTH: f64 = 1024.0 / 4.0 + 8.0;
 
 /// Relative errors allowed in ȳ - x by the mean's arithmetic and by float32 distances, of which the score is a
 /// multiple. Single precision callers are promised 1e-5, double precision ones 1e-9.
-const MEAN_SINGLE: f64 = 1e-6;
+// A tile of copies is summed with roundings that are all alike, up to fifty times as large together.
+const MEAN_SINGLE: f64 = 2e-7;
 const MEAN_DOUBLE: f64 = 1e-11;
 pub const WEIGHTS_SINGLE: f64 = 8e-6;
 const WEIGHTS_DOUBLE: f64 = 1e-10;
@@ -213,7 +214,8 @@ impl Route {
             (0, Distances::Integer) if !wanted => f64::INFINITY,
             (0, Distances::Integer) if h * by_residual <= LOGIT_BY_SINGLE => spread * h * by_residual / WEIGHTS_SINGLE,
             (0, _) if wanted && h * in_practice(U32) <= LOGIT_BY_SINGLE => {
-                least_offset.max(by_weights(U32, WEIGHTS_SINGLE))
+                // Copies of a row err alike, which is twice as much as rows that only resemble each other.
+                least_offset.max(by_weights(U32, 0.5 * WEIGHTS_SINGLE))
             }
             (0, _) => f64::INFINITY,
             (1, Distances::Double) => least_offset.max(by_weights(U64, WEIGHTS_SINGLE)),
