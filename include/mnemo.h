@@ -429,7 +429,7 @@ typedef struct mnemo_context_options {
    */
   uint32_t num_threads;
   /**
-   * Bytes of memory that the stored rows of one data set may take, and what is kept to find those near a sample (276
+   * Bytes of memory that the stored rows of one data set may take, and what is kept to find those near a sample (104
    * bytes a row and one a number, left out where it does not fit); 0 (initially) means no limit. Rows of a larger file stay there:
    * mnemo_dataset_open.
    */

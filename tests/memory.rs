@@ -91,7 +91,7 @@ const NEAR: f64 = 0.02;
 
 // The promises.
 /// Bytes a row that a data set of at least 128 dimensions keeps for its bounds once they are made.
-const BOUNDS: usize = 276 + DIM;
+const BOUNDS: usize = 104 + DIM;
 /// Results of chunks, rows found near or candidates of a search that are kept at a time.
 const WAVE: usize = 64 << 20;
 /// Per thread: a tile of 400 KiB in float32 in up to three forms, 20 bytes a number where one is 4, and the distances and
@@ -204,7 +204,7 @@ fn a_data_set_keeps_its_rows_a_norm_each_and_bounds() {
     let model = score(&data);
     let (_, peak, kept) = taken(|| model.eval(&x, &[NEAR], SCORE, Grade::Single, &Exec::default()).unwrap());
     let bounds = MANY * BOUNDS;
-    // 127 directions are kept besides.
+    // 64 directions are kept besides.
     assert!((bounds..bounds + SMALL).contains(&kept), "{kept} bytes kept for bounds, {BOUNDS} a row are {bounds}");
     // Nothing else is of size N while they are made, but what the query itself may find: 2 bytes a row.
     assert!(peak <= bounds + 2 * MANY + 2 * THREADS * PER_THREAD + SMALL, "{peak} bytes while bounds were made");

@@ -44,7 +44,7 @@ pub struct mnemo_context_options {
     /// Threads of a CPU context; 0 (initially) means one per processor. They start with the first work that is worth
     /// it.
     pub num_threads: u32,
-    /// Bytes of memory that the stored rows of one data set may take, and what is kept to find those near a sample (276
+    /// Bytes of memory that the stored rows of one data set may take, and what is kept to find those near a sample (104
     /// bytes a row and one a number, left out where it does not fit); 0 (initially) means no limit. Rows of a larger file stay there:
     /// mnemo_dataset_open.
     pub memory_limit: u64,

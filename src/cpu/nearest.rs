@@ -10,7 +10,7 @@
 
 use super::bounds::Bounds;
 use super::pool::{Parts, Pool};
-use super::survivors::{Among, Found, Neighbour, Scan, Wanted, group_of};
+use super::survivors::{Found, Neighbour, Scan, Wanted, group_of};
 use super::tile::{Buffer, Plan, SquaredDifference, decode, pack, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
@@ -182,7 +182,7 @@ pub fn run(
         };
         let scan = match scan {
             Some(mut scan) => {
-                scan.begin(pool, isa, Among::All)?;
+                scan.begin(pool, isa)?;
                 scan.count(pool, isa, true)?;
                 Some(scan)
             }

@@ -6,16 +6,20 @@
 //! and make the search narrower; others that may count are kept with their bounds. What is found in the end does not depend on
 //! which thread came first.
 
+mod expected;
+mod search;
+mod seeds;
+
 use super::bounds::{Bounds, Prepared};
 use super::directions::{BLOCK, DIRECTIONS};
-use super::pool::{Parts, Pool};
 use super::quantized::OnTiles;
-use super::tile::{Buffer, Plan, SquaredDifference, pair_list, pair_sums};
+use super::tile::{Buffer, Plan, SquaredDifference, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
 use crate::dataset::Rows;
 use crate::error::{Error, Result, per_row, try_vec};
 use crate::exec::Stop;
+use expected::Expected;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -97,14 +101,6 @@ pub struct Scan<'a> {
     stop: &'a Stop<'a>,
 }
 
-/// What some of the data say about a query: about how many rows will be measured, and how many blocks of rows coarse codes
-/// leave.
-#[derive(Clone, Copy, Default)]
-struct Expected {
-    rows: usize,
-    blocks: usize,
-}
-
 /// Which rows are looked through.
 #[derive(Clone, Copy)]
 pub enum Among {
@@ -159,72 +155,6 @@ impl<'a> Scan<'a> {
         }))
     }
 
-    /// Measures the rows with the smallest coarse bounds, and so limits the search.
-    pub fn begin(&mut self, pool: &Pool, isa: InstructionSet, among: Among) -> Result<()> {
-        let (chunks, queries) = (self.plan.chunks(), self.limits.len());
-        let k = if let Wanted::Nearest(k) = self.wanted { k } else { 1 };
-        // The nearest by their bounds are not quite the nearest, nor are they spread evenly over the chunks.
-        let seeds = k + k / 4 + 8;
-        let of_chunk = (2 * seeds).div_ceil(chunks);
-        let mut found = try_vec(queries * chunks, BinaryHeap::new(), "rows near a sample")?;
-        let (parts, scan) = (Parts::new(&mut found), &*self);
-        let work = queries * scan.rows.len() * DIRECTIONS / 8;
-        pool.run(chunks, if let Among::All = among { work } else { work / PERIOD * SAMPLED }, |c| {
-            // SAFETY: each task has its own part, and `found` outlives `run`.
-            let found = unsafe { parts.part(c * queries..(c + 1) * queries) };
-            if isa.run(Smallest { scan, chunk: scan.plan.chunk_range(c), among, seeds: of_chunk, found }).is_err() {
-                scan.lacking.store(true, Ordering::Relaxed);
-            }
-        })?;
-        pool.run(queries, queries * k * scan.plan.stride, |b| {
-            let Ok(mut row) = Buffer::zeros(scan.plan.stride, "decoded row") else {
-                return scan.lacking.store(true, Ordering::Relaxed);
-            };
-            // SAFETY: what was found for query b is this task's alone.
-            let of_chunks = (0..chunks).map(|c| unsafe { &mut parts.part(c * queries + b..c * queries + b + 1)[0] });
-            let mut near = Vec::new();
-            for found in of_chunks {
-                if near.try_reserve(found.len()).is_err() {
-                    return scan.lacking.store(true, Ordering::Relaxed);
-                }
-                near.extend(found.drain());
-            }
-            near.sort_unstable();
-            near.truncate(seeds);
-            for n in &mut near {
-                n.d2 = scan.distance(isa, b, n.index as usize, &mut row);
-            }
-            near.sort_unstable();
-            if let Some(farthest) = near.get(k - 1) {
-                scan.narrow(b, farthest.d2);
-            }
-        })?;
-        scan.check()
-    }
-
-    /// Counts on a sample how many rows the bounds leave to each query: those by fine codes alone, or after the coarse ones'.
-    pub fn count(&mut self, pool: &Pool, isa: InstructionSet, project: bool) -> Result<()> {
-        let (chunks, queries) = (self.plan.chunks(), self.limits.len());
-        let mut counts = try_vec(queries * chunks, Expected::default(), "one value per query")?;
-        let (parts, scan) = (Parts::new(&mut counts), &*self);
-        pool.run(chunks, queries * scan.rows.len() * DIRECTIONS / 4 / PERIOD * SAMPLED, |c| {
-            // SAFETY: each task has its own part, and `counts` outlives `run`.
-            let counts = unsafe { parts.part(c * queries..(c + 1) * queries) };
-            if isa.run(Count { scan, chunk: scan.plan.chunk_range(c), project, counts }).is_err() {
-                scan.lacking.store(true, Ordering::Relaxed);
-            }
-        })?;
-        scan.check()?;
-        let sampled = (0..chunks).flat_map(|c| Among::Sample.pieces(self.plan.chunk_range(c)));
-        let sampled: usize = sampled.map(|piece| piece.len()).sum();
-        let all = self.rows.len().div_ceil(BLOCK);
-        for (b, expected) in self.expected.iter_mut().enumerate() {
-            let sum = |of: fn(&Expected) -> usize| (0..chunks).map(|c| of(&counts[c * queries + b])).sum::<usize>();
-            *expected = Expected { rows: sum(|e| e.rows) * all / sampled, blocks: sum(|e| e.blocks) * all / sampled };
-        }
-        Ok(())
-    }
-
     /// An error if a thread lacked memory.
     pub fn check(&self) -> Result<()> {
         if self.lacking.load(Ordering::Relaxed) {
@@ -261,22 +191,6 @@ impl<'a> Scan<'a> {
         (best, score(best), score(best + self.margin(b)))
     }
 
-    /// Searches chunk `c`, into `found`. `row` is room for decoded rows.
-    pub fn measure(&self, isa: InstructionSet, c: usize, found: &mut [Found], row: &mut [f64]) {
-        if isa.run(Survivors { scan: self, chunk: self.plan.chunk_range(c), found, row }).is_err() {
-            self.lacking.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether coarse codes leave a group of queries so few blocks that they save more than they cost.
-    fn projects(&self, queries: Range<usize>) -> bool {
-        let all = self.rows.len().div_ceil(BLOCK) * queries.len();
-        let left: usize = self.expected[queries].iter().map(|e| e.blocks).sum();
-        let (coarse, _) = self.bounds.coarse.costs(self.tiles);
-        let (of_all, of_some) = self.bounds.fine.costs(self.tiles);
-        coarse * all + of_some * left < of_all * all
-    }
-
     /// The squared distance of row `n` from query `b`.
     fn distance(&self, isa: InstructionSet, b: usize, n: usize, decoded: &mut [f64]) -> f64 {
         let stride = self.plan.stride;
@@ -284,10 +198,6 @@ impl<'a> Scan<'a> {
         decoded[self.rows.dim()..stride].fill(0.0);
         let x = &self.x[b * stride..(b + 1) * stride];
         isa.run(Measure { x, row: &decoded[..stride], plan: self.plan })
-    }
-
-    fn keeps_candidates(&self) -> bool {
-        matches!(self.wanted, Wanted::Within(_))
     }
 
     /// How much farther than the nearest rows may be.
@@ -399,263 +309,4 @@ impl Kernel for Measure<'_> {
         }
         d2
     }
-}
-
-/// The rows of a chunk with the smallest coarse scores.
-struct Smallest<'a> {
-    scan: &'a Scan<'a>,
-    chunk: Range<usize>,
-    among: Among,
-    seeds: usize,
-    found: &'a mut [BinaryHeap<Neighbour>],
-}
-
-impl Kernel for Smallest<'_> {
-    type Output = Result<()>;
-
-    #[inline(always)]
-    unsafe fn run<S: Isa>(self) -> Result<()> {
-        let Self { scan, chunk, among, seeds, found } = self;
-        for found in &mut *found {
-            let lack = |_| Error::no_memory(seeds as u128 * 16, "rows near a sample");
-            found.try_reserve(seeds).map_err(lack)?;
-        }
-        let mut on_tiles = scan.on_tiles(found.len())?;
-        for blocks in among.pieces(chunk.clone()) {
-            for g in 0..found.len().div_ceil(Plan::GROUP) {
-                if scan.stop.now() {
-                    return Ok(());
-                }
-                let queries = group_of(g, found.len());
-                let found = &mut found[queries.clone()];
-                let mut most = [f32::INFINITY; Plan::GROUP];
-                for (most, heap) in most.iter_mut().zip(&*found) {
-                    *most = worst(heap, seeds);
-                }
-                let keep = |b: usize, block: usize, scores: &[f32; BLOCK]| {
-                    let first = block * BLOCK;
-                    keep(&mut found[b], seeds, first, &scores[..(chunk.end - first).min(BLOCK)]);
-                };
-                let (coarse, x) = (&scan.bounds.coarse, &scan.prepared.coarse);
-                // SAFETY: the instruction set is this function's own precondition.
-                unsafe { coarse.all_scores::<S>(on_tiles.as_mut(), x, queries, blocks.clone(), &most, keep) };
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What the bounds leave of the sample of a chunk, counted.
-struct Count<'a> {
-    scan: &'a Scan<'a>,
-    chunk: Range<usize>,
-    project: bool,
-    counts: &'a mut [Expected],
-}
-
-impl Kernel for Count<'_> {
-    type Output = Result<()>;
-
-    #[inline(always)]
-    unsafe fn run<S: Isa>(self) -> Result<()> {
-        let Self { scan, chunk, project, counts } = self;
-        let mut on_tiles = scan.on_tiles(counts.len())?;
-        for g in 0..counts.len().div_ceil(Plan::GROUP) {
-            let queries = group_of(g, counts.len());
-            let counts = &mut counts[queries.clone()];
-            let thresholds = scan.thresholds(queries.clone());
-            let mut left = [0; Plan::GROUP];
-            for blocks in Among::Sample.pieces(chunk.clone()) {
-                if scan.stop.now() {
-                    return Ok(());
-                }
-                let count = |b: usize, _: usize, scores: &[f32; BLOCK]| {
-                    counts[b].rows += scores.iter().filter(|s| **s <= thresholds.wanted[b]).count();
-                };
-                // SAFETY: the instruction set is this function's own precondition.
-                unsafe { scan.look::<S>(&queries, blocks, &thresholds, project, on_tiles.as_mut(), &mut left, count) };
-            }
-            counts.iter_mut().zip(left).for_each(|(count, left)| count.blocks = left);
-        }
-        Ok(())
-    }
-}
-
-/// The largest score that the k smallest may still have.
-#[allow(clippy::cast_possible_truncation)]
-fn worst(heap: &BinaryHeap<Neighbour>, k: usize) -> f32 {
-    if heap.len() < k { f32::INFINITY } else { heap.peek().map_or(f32::INFINITY, |n| n.d2 as f32) }
-}
-
-/// Keeps the k smallest scores.
-#[inline(always)]
-#[allow(clippy::cast_possible_truncation)]
-fn keep(heap: &mut BinaryHeap<Neighbour>, k: usize, first: usize, scores: &[f32]) {
-    for (i, &score) in scores.iter().enumerate() {
-        let row = Neighbour { d2: f64::from(score), index: (first + i) as u32 };
-        if heap.len() < k {
-            heap.push(row);
-        } else if let Some(mut worst) = heap.peek_mut()
-            && row.d2 < worst.d2
-        {
-            *worst = row;
-        }
-    }
-}
-
-/// The search of a chunk.
-struct Survivors<'a> {
-    scan: &'a Scan<'a>,
-    chunk: Range<usize>,
-    found: &'a mut [Found],
-    row: &'a mut [f64],
-}
-
-impl Kernel for Survivors<'_> {
-    type Output = Result<()>;
-
-    #[inline(always)]
-    #[allow(clippy::cast_possible_truncation)]
-    unsafe fn run<S: Isa>(self) -> Result<()> {
-        let Self { scan, chunk, found, row } = self;
-        let Scan { rows: data, plan, .. } = *scan;
-        let slots = row.len() / plan.stride;
-        let mut pairs = try_vec(slots * found.len().min(Plan::GROUP), (0, 0), "rows near a sample")?;
-        pairs.clear();
-        let mut indices = try_vec(slots, 0, "rows near a sample")?;
-        let mut on_tiles = scan.on_tiles(found.len())?;
-        let (mut left, mut asked) = ([0; Plan::GROUP], [0_u64; ROWS]);
-        let groups = found.len().div_ceil(Plan::GROUP);
-        let project = per_row(groups, |g| scan.projects(group_of(g, scan.limits.len())))?;
-        // Every group looks at a piece of the data while it is in the cache.
-        let pieces = Among::All.pieces(chunk.clone()).flat_map(|piece| (0..groups).map(move |g| (piece.clone(), g)));
-        for (blocks, g) in pieces.filter(|(_, g)| scan.dropped[group_of(*g, scan.dropped.len())].contains(&false)) {
-            if scan.stop.now() {
-                break;
-            }
-            let first = blocks.start * BLOCK;
-            let rows = first..(blocks.end * BLOCK).min(chunk.end);
-            let queries = group_of(g, found.len());
-            let x = &scan.x[queries.start * plan.stride..queries.end * plan.stride];
-            let found = &mut found[queries.clone()];
-            let thresholds = scan.thresholds(queries.clone());
-            asked.fill(0);
-            let mut lacking = false;
-            let keeps = scan.keeps_candidates();
-            let sort = |b: usize, block: usize, scores: &[f32; BLOCK]| {
-                let at = block * BLOCK;
-                let mut nearest = at_most(scores, thresholds.nearest[b]);
-                while nearest != 0 {
-                    asked[at - first + nearest.trailing_zeros() as usize] |= 1 << b;
-                    nearest &= nearest - 1;
-                }
-                let mut wanted = if keeps { at_most(scores, thresholds.wanted[b]) } else { 0 };
-                while wanted != 0 {
-                    let i = wanted.trailing_zeros() as usize;
-                    wanted &= wanted - 1;
-                    if at + i < rows.end {
-                        let candidate = Candidate { score: scores[i], index: (at + i) as u32 };
-                        lacking |= !add(&mut found[b].candidates, candidate, thresholds.wanted[b]);
-                    }
-                }
-            };
-            // SAFETY: the instruction set is this function's own precondition.
-            unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], on_tiles.as_mut(), &mut left, sort) };
-            if lacking {
-                return Err(Error::no_memory(chunk.len() as u128 * 8, "rows near a sample"));
-            }
-            let mut slot = 0;
-            for (n, &asked) in rows.zip(&asked) {
-                if asked == 0 {
-                    continue;
-                }
-                data.decode(n, &mut row[slot * plan.stride..][..data.dim()]);
-                let mut bits = asked;
-                while bits != 0 {
-                    pairs.push((bits.trailing_zeros(), slot as u32));
-                    bits &= bits - 1;
-                }
-                indices[slot] = n as u32;
-                slot += 1;
-                if slot == slots {
-                    // SAFETY: as above.
-                    unsafe { measure::<S>(scan, queries.start, x, row, &pairs, &indices, found)? };
-                    pairs.clear();
-                    slot = 0;
-                }
-            }
-            // SAFETY: as above.
-            unsafe { measure::<S>(scan, queries.start, x, row, &pairs, &indices, found)? };
-            pairs.clear();
-        }
-        Ok(())
-    }
-}
-
-/// Which of the scores are at most `most`, a bit for each.
-#[inline(always)]
-fn at_most(scores: &[f32; BLOCK], most: f32) -> u32 {
-    let mut bits = 0;
-    for (i, score) in scores.iter().enumerate() {
-        bits |= u32::from(*score <= most) << i;
-    }
-    bits
-}
-
-/// Adds a candidate; when there is no room for more, those that are no longer near enough go. False if memory lacks.
-fn add(candidates: &mut Vec<Candidate>, candidate: Candidate, wanted: f32) -> bool {
-    let full = candidates.len() == candidates.capacity();
-    if full {
-        candidates.retain(|c| c.score <= wanted);
-    }
-    // Room for as many again, unless half of them went.
-    let more = if full && candidates.len() > candidates.capacity() / 2 { candidates.len() } else { 1 };
-    let there = candidates.try_reserve(more).is_ok();
-    if there {
-        candidates.push(candidate);
-    }
-    there
-}
-
-/// Measures pairs of a query and a decoded row, whose indices in the data set are `indices`.
-#[inline(always)]
-unsafe fn measure<S: Isa>(
-    scan: &Scan<'_>,
-    first: usize,
-    x: &[f64],
-    rows: &[f64],
-    pairs: &[(u32, u32)],
-    indices: &[u32],
-    found: &mut [Found],
-) -> Result<()> {
-    const TOGETHER: usize = 64;
-    let mut d2 = [0.0; TOGETHER];
-    for pairs in pairs.chunks(TOGETHER) {
-        // SAFETY: the instruction set is the caller's promise.
-        unsafe { pair_list::<S::Double, SquaredDifference>(x, rows, pairs, scan.plan.stride, &mut d2[..pairs.len()]) };
-        for (&(b, slot), &d2) in pairs.iter().zip(&d2) {
-            let b = b as usize;
-            if d2 > scan.limit(first + b) {
-                continue;
-            }
-            let Wanted::Nearest(k) = scan.wanted else {
-                scan.narrow(first + b, d2);
-                continue;
-            };
-            let (heap, row) = (&mut found[b].nearest, Neighbour { d2, index: indices[slot as usize] });
-            // Rows come in index order, so an equal distance never displaces an earlier row.
-            if heap.len() < k {
-                heap.try_reserve(1).map_err(|_| Error::no_memory(heap.len() as u128 * 16, "rows near a sample"))?;
-                heap.push(row);
-            } else if let Some(mut worst) = heap.peek_mut()
-                && d2 < worst.d2
-            {
-                *worst = row;
-            }
-            if heap.len() == k {
-                scan.narrow(first + b, heap.peek().map_or(f64::INFINITY, |worst| worst.d2));
-            }
-        }
-    }
-    Ok(())
 }

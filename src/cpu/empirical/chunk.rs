@@ -5,7 +5,7 @@ use super::means::{QUERIES, add_means};
 use super::route::{Distances, Mean, Route};
 use super::sums::{Running, Sums, exp_neg, exp_neg_single};
 use crate::cpu::Kernel;
-use crate::cpu::amx::{SIDE, Tiles};
+use crate::cpu::amx::Tiles;
 use crate::cpu::tile::{Buffer, Plan, Product, SquaredDifference, pair_sums, prefetch, reader, row_index};
 use crate::cpu::vector::Isa;
 use crate::engine::Query;
@@ -119,7 +119,7 @@ impl Kernel for ChunkTask<'_> {
         self.vectors.fill(0.0);
         let mut from = self.positions.start;
         // SAFETY: only where there are tile registers does a route ask for whole numbers.
-        let tiles = self.routes.iter().any(needs_integer).then(|| unsafe { Tiles::new(self.routes.len().min(SIDE)) });
+        let tiles = self.routes.iter().any(needs_integer).then(|| unsafe { Tiles::new(self.scratch.integer.lines()) });
         while from < self.positions.end && !self.stop.now() {
             let positions = from..(from + self.plan.tile).min(self.positions.end);
             from = positions.end;

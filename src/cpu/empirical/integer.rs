@@ -21,8 +21,6 @@ use std::ops::Range;
 
 /// Bytes of a whole number.
 const PLANES: usize = LEFT;
-/// Bytes of their left tiles.
-const STEP: usize = PLANES * TILE;
 /// The largest whole number of a query: its bytes are at most 127.
 const MOST: f64 = (127 << 16 | 127 << 8 | 127) as f64;
 /// Rows of more numbers would not fit 32 bits.
@@ -44,12 +42,65 @@ pub fn plan(plan: Plan) -> Plan {
     Plan { tile: ROWS.min(plan.len).next_multiple_of(DEPTH), ..plan }
 }
 
+/// How the planes of some queries, or of their weights, lie in left tiles.
+#[derive(Clone, Copy)]
+pub struct Planes {
+    /// Left tiles of a step: one for each plane of 16 queries, or one for all planes of a few.
+    count: usize,
+    /// Lines from one plane to the next: of left tiles, and of products.
+    left: usize,
+    products: usize,
+    /// Lines of a tile that are used.
+    lines: usize,
+}
+
+impl Planes {
+    /// For groups of at most so many queries.
+    pub fn of(queries: usize) -> Self {
+        if PLANES * queries <= SIDE {
+            let few = queries.max(1);
+            Self { count: 1, left: few, products: few, lines: PLANES * few }
+        } else {
+            Self { count: PLANES, left: SIDE, products: RIGHT * SIDE, lines: SIDE }
+        }
+    }
+
+    /// Bytes of a step.
+    fn step(self) -> usize {
+        self.count * TILE
+    }
+
+    /// Bytes of the left tiles of so many queries, `depth` deep.
+    fn bytes(self, queries: usize, depth: usize) -> usize {
+        queries.div_ceil(SIDE) * depth / DEPTH * self.step()
+    }
+
+    /// Where plane `l` of step `step` of query `b` is.
+    fn at(self, b: usize, depth: usize, step: usize, l: usize) -> usize {
+        b / SIDE * self.bytes(1, depth) + step * self.step() + (l * self.left + b % SIDE) * DEPTH
+    }
+
+    /// Line `i` of the products with right tile `r`, the planes joined: whole numbers below 2^53, exactly.
+    #[inline(always)]
+    fn whole_numbers<S: Isa>(self, products: &[i32], i: usize, r: usize) -> [f64; SIDE] {
+        let line = |l: usize| &products.as_chunks::<SIDE>().0[l * self.products + r * SIDE + i];
+        let (low, middle, high) = (line(0), line(1), line(2));
+        let mut out = [0.0; SIDE];
+        for i in 0..SIDE {
+            let upper = S::mul_add(f64::from(high[i]), WORTH, f64::from(middle[i]));
+            out[i] = S::mul_add(upper, WORTH, f64::from(low[i]));
+        }
+        out
+    }
+}
+
 /// Queries as whole numbers.
 pub struct Coded {
     depth: usize,
     /// Queries of a group.
     group: usize,
-    /// Left tiles, `[group][set of 16][depth / 64][PLANES]`.
+    planes: Planes,
+    /// Left tiles, `[group][set of 16][depth / 64]`.
     codes: Buffer<u8>,
     each: Vec<One>,
 }
@@ -64,15 +115,22 @@ struct One {
 
 impl Coded {
     /// The packed queries `x`, of these squared distances from the mean of the data, in groups.
-    pub fn new(rows: &Rows, x: &[f64], stride: usize, squared_norms: &[f64], group: usize) -> Result<Self> {
+    pub fn new(
+        rows: &Rows,
+        x: &[f64],
+        stride: usize,
+        squared_norms: &[f64],
+        (group, planes): (usize, Planes),
+    ) -> Result<Self> {
         let dim = rows.dim();
         let depth = dim.next_multiple_of(DEPTH);
         let queries = squared_norms.len();
         let group = group.min(queries.max(1));
-        let of_group = group.next_multiple_of(SIDE) * PLANES * depth;
+        let of_group = planes.bytes(group, depth);
         let mut out = Self {
             depth,
             group,
+            planes,
             codes: Buffer::zeros(queries.div_ceil(group) * of_group, "packed queries")?,
             each: try_vec(queries, One::default(), "packed queries")?,
         };
@@ -83,7 +141,7 @@ impl Coded {
             let step = largest / MOST;
             let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
             let mut along = 0.0;
-            let set = b / group * of_group + b % group / SIDE * SIDE * PLANES * depth;
+            let codes = &mut out.codes[b / group * of_group..][..of_group];
             for (k, (v, m)) in centred().zip(rows.mean()).enumerate() {
                 #[allow(clippy::cast_possible_truncation)]
                 let mut code = (v * inverse).round_ties_even().clamp(-MOST, MOST) as i32;
@@ -91,8 +149,7 @@ impl Coded {
                 for l in 0..PLANES {
                     #[allow(clippy::cast_possible_truncation)]
                     let byte = code as i8;
-                    let tile = set + (k / DEPTH * PLANES + l) * TILE;
-                    out.codes[tile + b % group % SIDE * DEPTH + k % DEPTH] = byte.cast_unsigned();
+                    codes[planes.at(b % group, depth, k / DEPTH, l) + k % DEPTH] = byte.cast_unsigned();
                     code = (code - i32::from(byte)) >> 8;
                 }
             }
@@ -110,7 +167,8 @@ pub struct Scratch {
     /// A tile as the right matrix of distances, `[rows / 16][depth / 64]`, and of means, `[depth / 16][rows / 64]`.
     rows: Buffer<u8>,
     columns: Buffer<u8>,
-    /// Weights as left tiles, `[set of 16][rows / 64][PLANES]`, the unit of each query's, and which steps of the tile have any.
+    planes: Planes,
+    /// Weights as left tiles, `[set of 16][rows / 64]`, the unit of each query's, and which steps of the tile have any.
     weights: Buffer<u8>,
     units: Vec<f64>,
     any: Vec<u64>,
@@ -121,6 +179,7 @@ pub struct Scratch {
 impl Scratch {
     /// Buffers for groups of `queries`; empty ones where no route needs them.
     pub fn new(plan: &Plan, dim: usize, queries: usize, needed: bool) -> Result<Self> {
+        let planes = Planes::of(queries);
         let when = |len: usize| if needed { len } else { 0 };
         let (depth, queries) = (dim.next_multiple_of(DEPTH), queries.next_multiple_of(SIDE));
         let rows = plan.tile.next_multiple_of(DEPTH);
@@ -128,12 +187,18 @@ impl Scratch {
             raw: Buffer::zeros(when(SIDE * depth), "rows")?,
             rows: Buffer::zeros(when(rows * depth), "rows of a tile")?,
             columns: Buffer::zeros(when(rows * depth), "columns of a tile")?,
-            weights: Buffer::zeros(when(PLANES * queries * plan.tile), "weights of a tile")?,
+            planes,
+            weights: Buffer::zeros(when(planes.bytes(queries, plan.tile)), "weights of a tile")?,
             units: try_vec(when(queries), 0.0, "weights of a tile")?,
             any: try_vec(when(queries), 0, "weights of a tile")?,
             products: Buffer::zeros(when(PRODUCTS), "products of a tile")?,
             steps: try_vec(when((depth / DEPTH).max(rows / DEPTH)), 0, "steps of a tile")?,
         })
+    }
+
+    /// Lines of left tiles that are used.
+    pub fn lines(&self) -> usize {
+        self.planes.lines
     }
 
     /// Brings the rows at `positions` into both orders.
@@ -194,7 +259,8 @@ impl Scratch {
         steps.iter_mut().zip(0..).for_each(|(s, i)| *s = i);
         let blocks = count.div_ceil(SIDE);
         let mut norm = [0.0; RIGHT * SIDE];
-        let of_set = SIDE * PLANES * depth;
+        let planes = x.planes;
+        let of_set = planes.bytes(1, depth);
         let sets = of.start / x.group * x.group.div_ceil(SIDE);
         assert!((sets + of.len().div_ceil(SIDE)) * of_set <= x.codes.len() && blocks * SIDE * depth <= rows.len());
         for block in (0..blocks).step_by(RIGHT) {
@@ -203,8 +269,8 @@ impl Scratch {
                 *norm = norms(block * SIDE + i);
             }
             for (i, set) in of.clone().step_by(SIDE).enumerate() {
-                let left =
-                    Left { tiles: x.codes[(sets + i) * of_set..].as_ptr(), step: STEP, count: PLANES, signed: true };
+                let tiles_of_set = x.codes[(sets + i) * of_set..].as_ptr();
+                let left = Left { tiles: tiles_of_set, step: planes.step(), count: planes.count, signed: true };
                 // SAFETY: blocks and queries are there, by the assertion; a sum of d ≤ 2^16 products of at most 128 · 255 fits
                 // 32 bits; the caller's promise.
                 unsafe {
@@ -214,7 +280,7 @@ impl Scratch {
                 for b in set..(set + SIDE).min(of.end) {
                     let One { unit, constant } = x.each[b];
                     for r in 0..here {
-                        let product = whole_numbers::<S>(products, b - set, r);
+                        let product = planes.whole_numbers::<S>(products, b - set, r);
                         let norm = &norm.as_chunks::<SIDE>().0[r];
                         let out = &mut d2[(b - of.start) * plan.tile + (block + r) * SIDE..];
                         if let Some(out) = out.first_chunk_mut::<SIDE>() {
@@ -233,7 +299,6 @@ impl Scratch {
     #[inline(always)]
     pub fn weigh<S: Isa>(&mut self, b: usize, weights: &[f32], plan: &Plan, run: &mut Running) {
         const LANES: usize = 16;
-        let set = b / SIDE * SIDE * PLANES * plan.tile;
         let mut most = [0.0_f32; LANES];
         let (sixteens, rest) = weights.as_chunks::<LANES>();
         for sixteen in sixteens {
@@ -276,7 +341,7 @@ impl Scratch {
                 sum += w;
             }
             for l in 0..PLANES {
-                let at = set + (step * PLANES + l) * TILE + b % SIDE * DEPTH;
+                let at = self.planes.at(b, plan.tile, step, l);
                 let out = &mut self.weights[at..at + DEPTH];
                 for i in 0..DEPTH {
                     #[allow(clippy::cast_possible_truncation)]
@@ -298,11 +363,11 @@ impl Scratch {
     /// [`amx::available`].
     #[inline(always)]
     pub unsafe fn add_means<S: Isa>(&mut self, tiles: &Tiles, queries: usize, plan: &Plan, vectors: &mut [f64]) {
-        let Self { columns, weights, units, any, products, steps, .. } = self;
+        let Self { columns, planes, weights, units, any, products, steps, .. } = self;
         let width = vectors.len() / queries;
         let column = plan.tile.next_multiple_of(DEPTH) * SIDE;
         let blocks = plan.stride / SIDE;
-        assert!(blocks * column <= columns.len() && weights.len() >= PLANES * units.len() * plan.tile);
+        assert!(blocks * column <= columns.len() && weights.len() >= planes.bytes(queries, plan.tile));
         for set in (0..queries).step_by(SIDE) {
             let members = set..(set + SIDE).min(queries);
             let any = any[members.clone()].iter().fold(0, |all, any| all | any);
@@ -316,8 +381,8 @@ impl Scratch {
             if steps.is_empty() {
                 continue;
             }
-            let left =
-                Left { tiles: weights[set * PLANES * plan.tile..].as_ptr(), step: STEP, count: PLANES, signed: false };
+            let tiles_of_set = weights[planes.at(set, plan.tile, 0, 0)..].as_ptr();
+            let left = Left { tiles: tiles_of_set, step: planes.step(), count: planes.count, signed: false };
             for block in (0..blocks).step_by(RIGHT) {
                 let here = RIGHT.min(blocks - block);
                 // SAFETY: as in `distances`; sums of at most 256 products of at most 255 · 255.
@@ -331,7 +396,7 @@ impl Scratch {
                         continue;
                     }
                     for r in 0..here {
-                        let sum = whole_numbers::<S>(products, b - set, r);
+                        let sum = planes.whole_numbers::<S>(products, b - set, r);
                         let out = &mut vectors[b * width + (block + r) * SIDE..];
                         if let Some(out) = out.first_chunk_mut::<SIDE>() {
                             for i in 0..SIDE {
@@ -343,17 +408,4 @@ impl Scratch {
             }
         }
     }
-}
-
-/// Line `i` of the products with right tile `r`, the planes joined: whole numbers below 2^53, exactly.
-#[inline(always)]
-fn whole_numbers<S: Isa>(products: &[i32], i: usize, r: usize) -> [f64; SIDE] {
-    let line = |l: usize| &products.as_chunks::<SIDE>().0[(l * RIGHT + r) * SIDE + i];
-    let (low, middle, high) = (line(0), line(1), line(2));
-    let mut out = [0.0; SIDE];
-    for i in 0..SIDE {
-        let upper = S::mul_add(f64::from(high[i]), WORTH, f64::from(middle[i]));
-        out[i] = S::mul_add(upper, WORTH, f64::from(low[i]));
-    }
-    out
 }

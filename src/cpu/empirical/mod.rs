@@ -115,7 +115,7 @@ fn pack_queries(
     routes: &[Route],
     squared_norms: &[f64],
     plan: &Plan,
-    group: usize,
+    (group, planes): (usize, integer::Planes),
 ) -> Result<Packed> {
     let squared_norms = per_row(ids.len(), |i| squared_norms[ids[i]])?;
     let integer = routes.iter().any(needs_integer);
@@ -133,7 +133,7 @@ fn pack_queries(
         #[allow(clippy::cast_possible_truncation)]
         to.iter_mut().zip(x.iter().zip(mean)).for_each(|(o, (x, m))| *o = (scale * (x - m)) as f32);
     }
-    let coded = |x: &[f64]| integer::Coded::new(query.rows, x, plan.stride, &squared_norms, group);
+    let coded = |x: &[f64]| integer::Coded::new(query.rows, x, plan.stride, &squared_norms, (group, planes));
     Ok(Packed {
         integer: integer.then(|| coded(&x)).transpose()?,
         x,
@@ -202,6 +202,7 @@ fn pass(
         .max(1)
         * group;
     let wave = wave.min(ids.len());
+    let planes = integer::Planes::of(group.min(ids.len()));
     let threads = pool.threads().min(wave.div_ceil(group) * chunks);
     let scratch = Mutex::new(
         (0..threads).map(|_| Scratch::new(&plan, d, group.min(ids.len()), &routes)).collect::<Result<Vec<_>>>()?,
@@ -215,7 +216,7 @@ fn pass(
         let before = query.x.rows().saturating_sub(ids.len());
         exec.report(exec.told.get().0.max((before + w * wave) as u64), query.x.rows() as u64)?;
         let wave_routes = &routes[w * wave..][..wave_ids.len()];
-        let packed = pack_queries(query, wave_ids, wave_routes, squared_norms, &plan, group)?;
+        let packed = pack_queries(query, wave_ids, wave_routes, squared_norms, &plan, (group, planes))?;
         let h: Vec<f64> = wave_ids.iter().map(|&i| 0.5 * query.precision[i]).collect();
         let (running_parts, vector_parts) = (Parts::new(&mut running), Parts::new(&mut vectors));
         let groups = wave_ids.len().div_ceil(group);

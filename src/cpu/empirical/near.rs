@@ -9,7 +9,7 @@
 
 use super::super::bounds::Bounds;
 use super::super::pool::{Parts, Pool};
-use super::super::survivors::{Among, Candidate, Found, Scan, Wanted};
+use super::super::survivors::{Candidate, Found, Scan, Wanted};
 use super::super::tile::{Buffer, Plan, SquaredDifference, pack, pair_list};
 use super::super::vector::Isa;
 use super::super::{InstructionSet, Kernel};
@@ -78,7 +78,7 @@ pub fn run(
             left.extend_from_slice(ids);
             continue;
         };
-        scan.begin(pool, isa, Among::All)?;
+        scan.begin(pool, isa)?;
         scan.count(pool, isa, true)?;
         stop.check()?;
         scan.drop_beyond(rows.len() / HOPELESS);
