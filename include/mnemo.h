@@ -430,8 +430,8 @@ typedef struct mnemo_context_options {
   uint32_t num_threads;
   /**
    * Bytes of memory that the stored rows of one data set may take, and what is kept to find those near a sample (104
-   * bytes a row and one a number, left out where it does not fit); 0 (initially) means no limit. Rows of a larger file stay there:
-   * mnemo_dataset_open.
+   * bytes a row and one a number; up to 16 dimensions 16 a number instead), which is left out where it does not fit; 0
+   * (initially) means no limit. Rows of a larger file stay there: mnemo_dataset_open.
    */
   uint64_t memory_limit;
   /**

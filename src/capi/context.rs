@@ -45,8 +45,8 @@ pub struct mnemo_context_options {
     /// it.
     pub num_threads: u32,
     /// Bytes of memory that the stored rows of one data set may take, and what is kept to find those near a sample (104
-    /// bytes a row and one a number, left out where it does not fit); 0 (initially) means no limit. Rows of a larger file stay there:
-    /// mnemo_dataset_open.
+    /// bytes a row and one a number; up to 16 dimensions 16 a number instead), which is left out where it does not fit; 0
+    /// (initially) means no limit. Rows of a larger file stay there: mnemo_dataset_open.
     pub memory_limit: u64,
     /// Folder for compiled CUDA kernels, UTF-8, copied; NULL (initially) means the user's cache folder.
     pub kernel_cache_dir: *const c_char,

@@ -147,7 +147,7 @@ impl Bounds {
             fine: self.fine.coded(queries, isa == InstructionSet::Amx)?,
             each: try_vec(queries, One::default(), "one value per query")?,
         };
-        let mut centred = Buffer::zeros(BLOCK * self.stride, "projected queries")?;
+        let mut centred = Buffer::zeros(BLOCK * self.stride, "coded queries")?;
         let mut along = Directions::room()?;
         for (block, x) in x.chunks(BLOCK * self.stride).enumerate() {
             let first = block * BLOCK;

@@ -1,13 +1,15 @@
 //! The rows in 7 bits a number: bounds of distances by integer products, which are exact, and several times as fast as those
 //! of floating-point numbers.
 //!
-//! A centred row ỹ is kept as ŷ = v (c - 64) with integers c in [1, 127], a centred query x̃ as x̂ = w e with integers e in
-//! [-127, 127]. With the lengths of what that leaves, x̃·ỹ = x̂·ŷ + x̂·(ỹ - ŷ) + (x̃ - x̂)·ỹ is at most
-//! w v e·(c - 64) + |x̂||ỹ - ŷ| + |x̃ - x̂||ỹ|, so that |x - y|² ≥ |x̃|² + 2 (½|ỹ|² - that); the bracket is a row's score.
+//! A row's coordinates c (all of ỹ = y - mean of the data, or those along some directions, which leave a rest of length r) are
+//! kept as ĉ = v (k - 64) with integers k in [1, 127], a query's as ĉ = w e with integers e in [-127, 127]. With the lengths
+//! of what that leaves, x̃·ỹ ≤ c(x)·c(y) + r(x) r(y) and c(x)·c(y) = ĉ(x)·ĉ(y) + ĉ(x)·(c - ĉ)(y) + (c - ĉ)(x)·c(y), which is at
+//! most w v e·(k - 64) + |ĉ(x)||c - ĉ|(y) + |c - ĉ|(x)|c(y)|. So |x - y|² ≥ |x̃|² + 2 (½|ỹ|² - those); the bracket is a row's
+//! score.
 //!
-//! Rounding. The lengths are rounded up. A score is a float32 sum of four terms of at most ½R² + 3aR together (a = |x̃|, R the
-//! largest |ỹ|) with at most 6 roundings each, so twice it is off by at most 12 u (½R² + 3aR) < 24 u (a + R)², u = 2^-24;
-//! the slack is twice that.
+//! Rounding. The lengths are rounded up. A score is a float32 sum of five terms of at most ½R² + 4aR together (a = |x̃|, R the
+//! largest |ỹ|) with at most 7 roundings each, so twice it is off by at most 14 u (½R² + 4aR) ≤ 28 u (a + R)², u = 2^-24;
+//! the slack is more than half as much again.
 
 use super::amx::{self, LEFT, Left, RIGHT, SIDE, TILE, Tiles};
 use super::directions::BLOCK;

@@ -225,14 +225,14 @@ impl<'a> Scan<'a> {
         queries: &Range<usize>,
         blocks: Range<usize>,
         thresholds: &Thresholds,
-        project: bool,
+        by_coarse: bool,
         mut on_tiles: Option<&mut OnTiles>,
         left: &mut [usize; Plan::GROUP],
         mut found: impl FnMut(usize, usize, &[f32; BLOCK]),
     ) {
         let (coarse, fine) = (&self.bounds.coarse, &self.bounds.fine);
         let Prepared { coarse: of_coarse, fine: x, .. } = &self.prepared;
-        if !project {
+        if !by_coarse {
             // SAFETY: the instruction set is the caller's promise.
             return unsafe { fine.all_scores::<S>(on_tiles, x, queries.clone(), blocks, &thresholds.wanted, found) };
         }

@@ -68,7 +68,7 @@ impl Plan {
         let stride = dim.next_multiple_of(16);
         // A multiple of 16, for the loops over a tile's numbers.
         let tile = (TILE_BYTES / (stride * size_of::<f32>())).min(len).clamp(16, Self::MOST_TILE).next_multiple_of(16);
-        // A multiple of 16, the rows of a block of projections.
+        // A multiple of 16, the rows of a block of codes.
         let chunk = len.div_ceil(MOST_CHUNKS).max(LEAST_CHUNK).next_multiple_of(16).min(len.max(1));
         Self { stride, tile, chunk, len }
     }

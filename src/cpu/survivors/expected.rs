@@ -22,14 +22,14 @@ pub struct Expected {
 
 impl Scan<'_> {
     /// Counts on a sample how many rows the bounds leave to each query: those by fine codes alone, or after the coarse ones'.
-    pub fn count(&mut self, pool: &Pool, isa: InstructionSet, project: bool) -> Result<()> {
+    pub fn count(&mut self, pool: &Pool, isa: InstructionSet, by_coarse: bool) -> Result<()> {
         let (chunks, queries) = (self.plan.chunks(), self.limits.len());
         let mut counts = try_vec(queries * chunks, Expected::default(), "one value per query")?;
         let (parts, scan) = (Parts::new(&mut counts), &*self);
         pool.run(chunks, queries * scan.rows.len() * DIRECTIONS / 4 / PERIOD * SAMPLED, |c| {
             // SAFETY: each task has its own part, and `counts` outlives `run`.
             let counts = unsafe { parts.part(c * queries..(c + 1) * queries) };
-            if isa.run(Count { scan, chunk: scan.plan.chunk_range(c), project, counts }).is_err() {
+            if isa.run(Count { scan, chunk: scan.plan.chunk_range(c), by_coarse, counts }).is_err() {
                 scan.lacking.store(true, Ordering::Relaxed);
             }
         })?;
@@ -45,7 +45,7 @@ impl Scan<'_> {
     }
 
     /// Whether coarse codes leave a group of queries so few blocks that they save more than they cost.
-    pub fn projects(&self, queries: Range<usize>) -> bool {
+    pub fn coarse_pays(&self, queries: Range<usize>) -> bool {
         let all = self.rows.len().div_ceil(BLOCK) * queries.len();
         let left: usize = self.expected[queries].iter().map(|e| e.blocks).sum();
         let (coarse, _) = self.bounds.coarse.costs(self.tiles);
@@ -58,7 +58,7 @@ impl Scan<'_> {
 struct Count<'a> {
     scan: &'a Scan<'a>,
     chunk: Range<usize>,
-    project: bool,
+    by_coarse: bool,
     counts: &'a mut [Expected],
 }
 
@@ -67,7 +67,7 @@ impl Kernel for Count<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Isa>(self) -> Result<()> {
-        let Self { scan, chunk, project, counts } = self;
+        let Self { scan, chunk, by_coarse, counts } = self;
         let mut on_tiles = scan.on_tiles(counts.len())?;
         for g in 0..counts.len().div_ceil(Plan::GROUP) {
             let queries = group_of(g, counts.len());
@@ -82,7 +82,7 @@ impl Kernel for Count<'_> {
                     counts[b].rows += scores.iter().filter(|s| **s <= thresholds.wanted[b]).count();
                 };
                 // SAFETY: the instruction set is this function's own precondition.
-                unsafe { scan.look::<S>(&queries, blocks, &thresholds, project, on_tiles.as_mut(), &mut left, count) };
+                unsafe { scan.look::<S>(&queries, blocks, &thresholds, by_coarse, on_tiles.as_mut(), &mut left, count) };
             }
             counts.iter_mut().zip(left).for_each(|(count, left)| count.blocks = left);
         }

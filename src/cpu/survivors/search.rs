@@ -41,7 +41,7 @@ impl Kernel for Survivors<'_> {
         let mut on_tiles = scan.on_tiles(found.len())?;
         let (mut left, mut asked) = ([0; Plan::GROUP], [0_u64; ROWS]);
         let groups = found.len().div_ceil(Plan::GROUP);
-        let project = per_row(groups, |g| scan.projects(group_of(g, scan.limits.len())))?;
+        let by_coarse = per_row(groups, |g| scan.coarse_pays(group_of(g, scan.limits.len())))?;
         // Every group looks at a piece of the data while it is in the cache.
         let pieces = Among::All.pieces(chunk.clone()).flat_map(|piece| (0..groups).map(move |g| (piece.clone(), g)));
         for (blocks, g) in pieces.filter(|(_, g)| scan.dropped[group_of(*g, scan.dropped.len())].contains(&false)) {
@@ -75,7 +75,7 @@ impl Kernel for Survivors<'_> {
                 }
             };
             // SAFETY: the instruction set is this function's own precondition.
-            unsafe { scan.look::<S>(&queries, blocks, &thresholds, project[g], on_tiles.as_mut(), &mut left, sort) };
+            unsafe { scan.look::<S>(&queries, blocks, &thresholds, by_coarse[g], on_tiles.as_mut(), &mut left, sort) };
             if lacking {
                 return Err(Error::no_memory(chunk.len() as u128 * 8, "rows near a sample"));
             }
