@@ -82,7 +82,9 @@ impl Kernel for Count<'_> {
                     counts[b].rows += scores.iter().filter(|s| **s <= thresholds.wanted[b]).count();
                 };
                 // SAFETY: the instruction set is this function's own precondition.
-                unsafe { scan.look::<S>(&queries, blocks, &thresholds, by_coarse, on_tiles.as_mut(), &mut left, count) };
+                unsafe {
+                    scan.look::<S>(&queries, blocks, &thresholds, by_coarse, on_tiles.as_mut(), &mut left, count)
+                };
             }
             counts.iter_mut().zip(left).for_each(|(count, left)| count.blocks = left);
         }
