@@ -29,8 +29,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SHARE: usize = 8;
 /// The same where the dense pass is by integer products.
 const SHARE_OF_TILES: usize = 32;
-/// One to which they leave more than one in so many before the smallest distance is known, only that in the sample, is
-/// given up at once.
+/// One to which they leave more than one in so many before the smallest distance is known, only one that is near it, is given
+/// up at once.
 const HOPELESS: usize = 4;
 /// What the found rows of a wave may take if every row is near to every query.
 const FOUND_BYTES: usize = 256 << 20;
