@@ -7,8 +7,8 @@
 //! (see [`Plan`]): tiles within a chunk, then chunks.
 //!
 //! Memory: per thread a tile of max(400 KiB / 4d, 16) rows in up to three forms (20 bytes a number), in whole numbers one of
-//! 256 rows in two (2 bytes a number), and `128 × tile` distances and weights; per wave at most [`WAVE_BYTES`] of chunk results, or one query's if that is more (`32 chunks ×
-//! 2d` numbers, 3d for a JVP). Nothing is of size batch × N.
+//! 256 rows in two (2 bytes a number), and `128 × tile` distances and weights; per wave at most [`WAVE_BYTES`] of chunk
+//! results, or one query's if that is more (`32 chunks × 2d` numbers, 3d for a JVP). Nothing is of size batch × N.
 
 mod certificate;
 mod chunk;
