@@ -2,7 +2,7 @@
 //! codes ([`super::quantized`]), those of a row's coordinates along [`super::directions`], which cost less, and those of all its
 //! numbers, which are tighter.
 //!
-//! Memory: 104 bytes a row and a byte for each of its numbers. Time: about that of 300 queries against every row.
+//! Memory: 104 bytes a row and a byte for each of its numbers. Time: `benches/RESULTS.md` has it ("its bounds for small sigma").
 
 use super::InstructionSet;
 use super::directions::{BLOCK, DIRECTIONS, Directions};
