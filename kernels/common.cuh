@@ -1,0 +1,130 @@
+// What all kernels share: the rows of a data set, how they are cut into segments, and sums in a fixed order.
+//
+// Everything here is float64. The compiler contracts nothing (--fmad=false in options.txt): a fused multiply-add is
+// there only where it is written, so that bits do not depend on the compiler's version. No sum depends on a grid's
+// size or on what else is in the batch. Nothing is included from outside this folder.
+//
+// Matrices are row-major and contiguous unless a stride is named. [n, d] after a parameter is its shape.
+#pragma once
+
+// Rows of a segment. The last segment may be shorter; it is not padded, but its place in buffers is this long.
+#ifndef SEGMENT
+#define SEGMENT 4096
+#endif
+
+// Threads of every block.
+constexpr int THREADS = 256;
+constexpr int WARP = 32;
+constexpr int WARPS = THREADS / WARP;
+
+// Element types, as in mnemo.h.
+enum Dtype { F32 = 1, F64 = 2, F16 = 3, BF16 = 4, U8 = 5 };
+
+// The rows y_n of a data set that take part. Row number n of the set has the values (scale * raw + shift), and where
+// `factor` is given these times factor[n]. A factor below 0 belongs to a row of numbers so small that 1/|y| would
+// overflow: its values are multiplied by TINY_ROWS_GROW first and by -factor[n] then.
+struct Rows {
+    const void *data;       // [rows of the set, dim] of `dtype`
+    const unsigned *subset; // [count] row numbers, ascending; NULL: all rows
+    const double *factor;   // [rows of the set], or NULL
+    double scale, shift;
+    long long count; // rows that take part
+    int dim;
+    int dtype;
+};
+
+// The segments that a launch is about, and the queries. Buffers of one number per query and row are
+// [queries, segments, SEGMENT].
+struct Part {
+    long long count; // rows that take part, of all segments
+    long long first_segment;
+    int segments;
+    int queries;
+};
+
+// 2^600, by which numbers grow without rounding.
+#define TINY_ROWS_GROW 4.149515568880993e180
+
+// The position of the first row of segment `segment` of a part.
+__device__ inline long long start_of(const Part &part, int segment) {
+    return (part.first_segment + segment) * SEGMENT;
+}
+
+// How many rows it has.
+__device__ inline int rows_of(const Part &part, int segment) {
+    const long long left = part.count - start_of(part, segment);
+    return left >= SEGMENT ? SEGMENT : left > 0 ? (int)left : 0;
+}
+
+// Where its numbers for a query begin in a buffer.
+__device__ inline long long buffer_at(const Part &part, long long query, int segment) {
+    return (query * part.segments + segment) * SEGMENT;
+}
+
+// Behind every distance.
+__device__ inline double infinity() { return __longlong_as_double(0x7ff0000000000000ll); }
+
+// The row number behind position `at`.
+__device__ inline long long row_number(const unsigned *subset, long long at) {
+    return subset ? (long long)subset[at] : at;
+}
+
+// A finite binary16, exactly.
+__device__ inline float widen_half(unsigned bits) {
+    const unsigned magnitude = bits & 0x7fff;
+    const float subnormal = (float)magnitude * 5.9604644775390625e-8f; // 2^-24
+    const float normal = __uint_as_float((magnitude << 13) + ((127u - 15u) << 23));
+    const float value = magnitude < 0x400 ? subnormal : normal;
+    return __uint_as_float(__float_as_uint(value) | (bits & 0x8000) << 16);
+}
+
+// Stored number `at`, exactly.
+__device__ inline double raw_value(const void *data, int dtype, long long at) {
+    switch (dtype) {
+    case F32: return (double)((const float *)data)[at];
+    case F64: return ((const double *)data)[at];
+    case F16: return (double)widen_half(((const unsigned short *)data)[at]);
+    case BF16: return (double)__uint_as_float((unsigned)((const unsigned short *)data)[at] << 16);
+    default: return (double)((const unsigned char *)data)[at];
+    }
+}
+
+// Element j of row number n. Two roundings, multiply then add, as on the CPU.
+__device__ inline double value_of(const Rows &rows, long long n, int j) {
+    const double raw = raw_value(rows.data, rows.dtype, n * rows.dim + j);
+    const double value = __dadd_rn(__dmul_rn(rows.scale, raw), rows.shift);
+    if (!rows.factor) return value;
+    const double factor = rows.factor[n];
+    return factor < 0.0 ? value * TINY_ROWS_GROW * -factor : value * factor;
+}
+
+// The row and column of element `at` of a matrix. 32-bit division where it will do.
+struct Place {
+    long long row;
+    int column;
+};
+__device__ inline Place place_of(long long at, int cols) {
+    if (at < 0x80000000ll) {
+        const unsigned row = (unsigned)at / (unsigned)cols;
+        return {(long long)row, (int)((unsigned)at - row * (unsigned)cols)};
+    }
+    const long long row = at / cols;
+    return {row, (int)(at - row * cols)};
+}
+
+// The sum over a warp, in lane 0: lane i takes lane i + 16, then i + 8, ...
+__device__ inline double warp_sum(double value) {
+    for (int step = WARP / 2; step > 0; step /= 2) value += __shfl_down_sync(0xffffffffu, value, step);
+    return value;
+}
+
+// The sum over a block, for all its threads: within warps, then warp 0, 1, 2, ... `room` is used up.
+__device__ inline double block_sum(double value, double (&room)[WARPS]) {
+    value = warp_sum(value);
+    if (threadIdx.x % WARP == 0) room[threadIdx.x / WARP] = value;
+    __syncthreads();
+    double sum = room[0];
+    for (int warp = 1; warp < WARPS; warp++) sum += room[warp];
+    __syncthreads();
+    return sum;
+}

@@ -1,0 +1,151 @@
+// Row-wise sums, copies and checks on working matrices.
+//
+// Every kernel: block 256, any grid (work is strided over it), no dynamic shared memory. One thread per element, or one
+// warp per row where a sum over the row is wanted; then 8 rows per block.
+//
+// mnemo_load(from, dtype, stride, rows, cols, to, limit, first_bad)
+//     to [rows, cols] <- from: F32 or F64, its rows `stride` elements apart.
+//     first_bad: NULL, or the least of its own value and the numbers of rows with an element that is not at most `limit`
+//     in magnitude (NaN is not). Its owner begins with the largest number.
+// mnemo_store(from, rows, cols, to, dtype, stride, limit, first_bad)
+//     to <- from [rows, cols], rounded once; first_bad as above, on numbers before rounding.
+// mnemo_combine(Combine)                    out <- keep out + sum of factor * matrix, see the struct.
+// mnemo_dot_rows(x, y, rows, cols, out)     out [rows] <- x_i . y_i
+// mnemo_error_norms(error, x, y, rows, cols, rtol, atol, out)
+//     out [rows] <- root mean square over a row of error / (atol + rtol max(|x|, |y|))
+// mnemo_first_beyond(x, rows, cols, limit, first_bad)     as in mnemo_load
+// mnemo_copy_rows(from, from_index, to, to_index, rows, cols)
+//     row to_index[i] of `to` <- row from_index[i] of `from`, i < rows; NULL: i itself. The two may not overlap.
+// mnemo_fill(to, count, value)              to [count] <- value
+#include "common.cuh"
+
+// Visits elements `at` of `count`, strided over the grid.
+#define FOR_EACH(at, count)                                                                                            \
+    for (long long at = (long long)blockIdx.x * THREADS + threadIdx.x; at < (count);                                   \
+         at += (long long)gridDim.x * THREADS)
+
+// The same for rows, one warp each.
+#define FOR_EACH_ROW(row, rows)                                                                                        \
+    for (long long row = (long long)blockIdx.x * WARPS + threadIdx.x / WARP; row < (rows);                             \
+         row += (long long)gridDim.x * WARPS)
+
+// Notes a row with an element beyond the limit.
+__device__ inline void check(double value, double limit, long long row, unsigned long long *first_bad) {
+    if (first_bad && !(fabs(value) <= limit)) atomicMin(first_bad, (unsigned long long)row);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_load(const void *from, int dtype, long long stride, long long rows, int cols, double *to, double limit,
+           unsigned long long *first_bad) {
+    FOR_EACH(at, rows * cols) {
+        const Place place = place_of(at, cols);
+        const double value = raw_value(from, dtype, place.row * stride + place.column);
+        check(value, limit, place.row, first_bad);
+        to[at] = value;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_store(const double *from, long long rows, int cols, void *to, int dtype, long long stride, double limit,
+            unsigned long long *first_bad) {
+    FOR_EACH(at, rows * cols) {
+        const Place place = place_of(at, cols);
+        const double value = from[at];
+        check(value, limit, place.row, first_bad);
+        const long long target = place.row * stride + place.column;
+        if (dtype == F32) ((float *)to)[target] = __double2float_rn(value);
+        else ((double *)to)[target] = value;
+    }
+}
+
+constexpr int MOST_TERMS = 8;
+
+// A factor: rows[i] for row i, or where that is NULL one number for all rows.
+struct Factor {
+    const double *rows; // [rows], or NULL
+    double all;
+};
+
+// out <- keep out + sum over terms of factor * matrix, in order; without `keeps` nothing is kept.
+struct Combine {
+    double *out;
+    long long rows;
+    int cols;
+    int terms; // at most 8
+    int keeps; // 0: out is not read
+    Factor keep;
+    Factor factor[MOST_TERMS];
+    const double *matrix[MOST_TERMS]; // [rows, cols]
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS) mnemo_combine(Combine sum) {
+    FOR_EACH(at, sum.rows * sum.cols) {
+        const long long row = place_of(at, sum.cols).row;
+        double value = 0.0;
+        int term = 0;
+        if (sum.keeps) {
+            const double kept = sum.out[at];
+            value = sum.keep.rows ? kept * sum.keep.rows[row] : sum.keep.all == 1.0 ? kept : kept * sum.keep.all;
+        } else if (sum.terms > 0 && !sum.factor[0].rows) {
+            // As on the CPU: a first term with one factor is not added to 0, which would make 0 of -0.
+            value = sum.factor[0].all * sum.matrix[0][at];
+            term = 1;
+        }
+#pragma unroll
+        for (int t = 0; t < MOST_TERMS; t++) {
+            if (t < term || t >= sum.terms) continue;
+            const double factor = sum.factor[t].rows ? sum.factor[t].rows[row] : sum.factor[t].all;
+            value = __dadd_rn(value, __dmul_rn(factor, sum.matrix[t][at]));
+        }
+        sum.out[at] = value;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_dot_rows(const double *x, const double *y, long long rows, int cols, double *out) {
+    FOR_EACH_ROW(row, rows) {
+        double sum = 0.0;
+        for (int j = threadIdx.x % WARP; j < cols; j += WARP) sum = fma(x[row * cols + j], y[row * cols + j], sum);
+        sum = warp_sum(sum);
+        if (threadIdx.x % WARP == 0) out[row] = sum;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_error_norms(const double *error, const double *x, const double *y, long long rows, int cols, double rtol,
+                  double atol, double *out) {
+    FOR_EACH_ROW(row, rows) {
+        double sum = 0.0;
+        for (int j = threadIdx.x % WARP; j < cols; j += WARP) {
+            const long long at = row * cols + j;
+            const double allowed = atol + rtol * fmax(fabs(x[at]), fabs(y[at]));
+            // No error needs no allowance.
+            const double share = error[at] == 0.0 ? 0.0 : error[at] / allowed;
+            sum = fma(share, share, sum);
+        }
+        sum = warp_sum(sum);
+        if (threadIdx.x % WARP == 0) out[row] = sqrt(sum / (double)cols);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_first_beyond(const double *x, long long rows, int cols, double limit, unsigned long long *first_bad) {
+    FOR_EACH(at, rows * cols) {
+        if (!(fabs(x[at]) <= limit)) atomicMin(first_bad, (unsigned long long)place_of(at, cols).row);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_copy_rows(const double *from, const long long *from_index, double *to, const long long *to_index, long long rows,
+                int cols) {
+    FOR_EACH(at, rows * cols) {
+        const Place place = place_of(at, cols);
+        const long long source = from_index ? from_index[place.row] : place.row;
+        const long long target = to_index ? to_index[place.row] : place.row;
+        to[target * cols + place.column] = from[source * cols + place.column];
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) mnemo_fill(double *to, long long count, double value) {
+    FOR_EACH(at, count) to[at] = value;
+}

@@ -1,0 +1,254 @@
+// The Gaussian-kernel mixture behind every empirical score (reg 3.8), in float64, for any batch, number of rows and
+// dimension: with h = precision / 2, D_n = |y_n - x|^2 and D the smallest of them, first at row n*,
+//
+//     w_n = exp(-h (D_n - D)),   ln sum exp(l_n) = -h D + ln(1 + rest),   rest = sum of w_n, n != n*
+//     mean = sum w_n y_n / (1 + rest),   entropy = ln(1 + rest) + slope / (1 + rest),   slope = sum w_n h (D_n - D)
+//
+// D_n - D, and never a difference of logarithms: precisions of 0 or 1e140 and sums of 1e-50 keep their relative accuracy.
+// Rows are taken in segments. A part of the segments passes through buffers at a time; how large a part does not change a
+// bit, for what segments give is merged in their order. Parts come in order, part.count being that of `rows`; what is
+// carried from part to part begins anew where part.first_segment is 0. queries and segments are those of `part`.
+//
+// First pass, for each part:
+//   measure.cu      D_n -> `weights`
+//   mnemo_weights(part, precision, weights, records)
+//       weights <- w_n relative to the segment's own smallest D; records [queries, segments] <- what a segment gives.
+//       Grid (queries, segments).
+//   mnemo_merge_records(part, precision, records, running, scales)
+//       running [queries] <- the records of all segments so far;
+//       scales [queries, segments, 2] <- what the sums before and those of the segment are to be multiplied by. One thread
+//       per query: grid ceil(queries / 256).
+//   mnemo_accumulate_8, mnemo_accumulate_64(rows, part, weights, multiplier, shift, partial)
+//       partial [segments, queries, dim] <- sum over the segment of w (y - shift_q); w times multiplier [like weights] where
+//       that is not NULL, shift [queries, dim] or NULL for 0.
+//       Grid (ceil(queries / 8 or 64), ceil(dim / 128 or 64), segments). Same bits from both.
+//   mnemo_merge_means(part, dim, partial, scales, running, mean)
+//       mean [queries, dim] <- merged with `partial` in order; scales NULL: 1 and 1.
+//       running not NULL: the result is divided by 1 + rest; for the last part. Any grid.
+// Then mnemo_finish(queries, precision, subset, running, log_sum, entropy, distance, nearest): one number per query, any
+//   of the four NULL. distance is Euclidean, nearest a row number of the set. Grid ceil(queries / 256).
+//
+// Second pass, where the mean must be known:
+//   measure.cu      D_n of x again -> `weights`
+//   mnemo_reweight(part, precision, running, weights)
+//       weights <- w_n / (1 + rest). Grid (queries, segments).
+//   Trace of the covariance: measure.cu about the mean -> `values`, then
+//   mnemo_weighted_sums(part, weights, values, sums)
+//       sums [queries, segments] <- sum over the segment of w values. Grid (queries, segments).
+//   mnemo_merge_sums(part, sums, total)
+//       total [queries] <- total + sums in order. Grid ceil(queries / 256).
+//   Covariance times v: mnemo_project about the mean -> `values`; mnemo_accumulate with multiplier = values and shift = mean;
+//   mnemo_merge_means without scales and running.
+//
+// Every kernel: block 256, no dynamic shared memory.
+#include "records.cuh"
+#include "tile.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_weights(Part part, const double *precision, double *weights, Record *records) {
+    constexpr int EACH = (SEGMENT + THREADS - 1) / THREADS;
+    __shared__ Nearest nearest_of[WARPS];
+    __shared__ double room[WARPS];
+    const int query = blockIdx.x, segment = blockIdx.y;
+    const int here = rows_of(part, segment);
+    const double h = 0.5 * precision[query];
+    double *own = weights + buffer_at(part, query, segment);
+
+    double d[EACH];
+    Nearest nearest = nothing();
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        const int c = threadIdx.x + i * THREADS;
+        d[i] = c < here ? own[c] : 0.0;
+        if (c < here) nearest = nearer(nearest, {d[i], c});
+    }
+    nearest = block_nearest(nearest, nearest_of);
+
+    double rest = 0.0, slope = 0.0;
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        const int c = threadIdx.x + i * THREADS;
+        if (c >= here) continue;
+        const double above = h * (d[i] - nearest.distance);
+        const double w = exp(-above);
+        own[c] = w;
+        if (c != nearest.at) {
+            rest += w;
+            slope += weighted(w, above);
+        }
+    }
+    rest = block_sum(rest, room);
+    slope = block_sum(slope, room);
+    if (threadIdx.x == 0) {
+        const long long row = start_of(part, segment) + nearest.at;
+        records[(long long)query * part.segments + segment] = {nearest.distance, rest, slope, row};
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_merge_records(Part part, const double *precision, const Record *records, Record *running, double *scales) {
+    const int query = blockIdx.x * THREADS + threadIdx.x;
+    if (query >= part.queries) return;
+    const double h = 0.5 * precision[query];
+    Record sum = running[query];
+    for (int s = 0; s < part.segments; s++) {
+        const long long at = (long long)query * part.segments + s;
+        const Scales scale = merge(sum, records[at], h, part.first_segment + s == 0);
+        scales[2 * at] = scale.before;
+        scales[2 * at + 1] = scale.here;
+    }
+    running[query] = sum;
+}
+
+template <class S>
+__device__ inline void accumulate(const Rows &rows, const Part &part, const double *weights,
+                                  const double *multiplier, const double *shift, double *partial) {
+    __shared__ Stage<S::COLUMNS> of_rows;
+    __shared__ Stage<S::QUERIES> of_weights;
+    const int segment = blockIdx.z;
+    const long long start = start_of(part, segment);
+    const int count = rows_of(part, segment);
+    const int first_query = blockIdx.x * S::QUERIES, first_column = blockIdx.y * S::COLUMNS;
+
+    // Rows are staged along their columns, weights along the rows they belong to.
+    const int own_column = threadIdx.x % S::COLUMNS, own_row = threadIdx.x / S::COLUMNS;
+    constexpr int ROWS_APART = THREADS / S::COLUMNS, QUERIES_APART = THREADS / KSTEP;
+    const int own_c = threadIdx.x % KSTEP, own_query = threadIdx.x / KSTEP;
+    double next_row[S::RIGHT], next_weight[S::LEFT];
+    const auto fetch = [&](int from) {
+#pragma unroll
+        for (int i = 0; i < S::RIGHT; i++) {
+            const int row = from + own_row + i * ROWS_APART, column = first_column + own_column;
+            const bool there = row < count && column < rows.dim;
+            next_row[i] = there ? value_of(rows, row_number(rows.subset, start + row), column) : 0.0;
+        }
+#pragma unroll
+        for (int i = 0; i < S::LEFT; i++) {
+            const int slot = own_query + i * QUERIES_APART, query = first_query + slot, c = from + own_c;
+            next_weight[i] = 0.0;
+            if (slot < S::QUERIES && query < part.queries && c < count) {
+                const long long at = buffer_at(part, query, segment) + c;
+                next_weight[i] = multiplier ? weights[at] * multiplier[at] : weights[at];
+            }
+        }
+    };
+
+    const int across = threadIdx.x % S::ACROSS, down = threadIdx.x / S::ACROSS;
+    double origin[S::Q][S::C], sum[S::Q][S::C] = {};
+#pragma unroll
+    for (int q = 0; q < S::Q; q++) {
+#pragma unroll
+        for (int c = 0; c < S::C; c++) {
+            const int query = first_query + down + q * S::DOWN, column = first_column + across + c * S::ACROSS;
+            const bool there = shift && query < part.queries && column < rows.dim;
+            origin[q][c] = there ? shift[(long long)query * rows.dim + column] : 0.0;
+        }
+    }
+    fetch(0);
+    for (int from = 0; from < count; from += KSTEP) {
+#pragma unroll
+        for (int i = 0; i < S::RIGHT; i++) of_rows[own_row + i * ROWS_APART][own_column] = next_row[i];
+#pragma unroll
+        for (int i = 0; i < S::LEFT; i++) {
+            const int slot = own_query + i * QUERIES_APART;
+            if (slot < S::QUERIES) of_weights[own_c][slot] = next_weight[i];
+        }
+        __syncthreads();
+        if (from + KSTEP < count) fetch(from + KSTEP);
+        const int steps = count - from < KSTEP ? count - from : KSTEP;
+#pragma unroll 2
+        for (int k = 0; k < steps; k++) {
+            double y[S::C];
+#pragma unroll
+            for (int c = 0; c < S::C; c++) y[c] = of_rows[k][across + c * S::ACROSS];
+#pragma unroll
+            for (int q = 0; q < S::Q; q++) {
+                const double w = of_weights[k][down + q * S::DOWN];
+#pragma unroll
+                for (int c = 0; c < S::C; c++) sum[q][c] = fma(w, y[c] - origin[q][c], sum[q][c]);
+            }
+        }
+        __syncthreads();
+    }
+
+#pragma unroll
+    for (int q = 0; q < S::Q; q++) {
+#pragma unroll
+        for (int c = 0; c < S::C; c++) {
+            const int query = first_query + down + q * S::DOWN, column = first_column + across + c * S::ACROSS;
+            if (query < part.queries && column < rows.dim)
+                partial[((long long)segment * part.queries + query) * rows.dim + column] = sum[q][c];
+        }
+    }
+}
+
+#define ACCUMULATE(NAME, SHAPE)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    NAME(Rows rows, Part part, const double *weights, const double *multiplier, const double *shift,                   \
+         double *partial) {                                                                                            \
+        accumulate<SHAPE>(rows, part, weights, multiplier, shift, partial);                                            \
+    }
+ACCUMULATE(mnemo_accumulate_8, Low)
+ACCUMULATE(mnemo_accumulate_64, High)
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_merge_means(Part part, int dim, const double *partial, const double *scales, const Record *running,
+                  double *mean) {
+    const long long numbers = (long long)part.queries * dim;
+    for (long long at = (long long)blockIdx.x * THREADS + threadIdx.x; at < numbers;
+         at += (long long)gridDim.x * THREADS) {
+        const long long query = place_of(at, dim).row;
+        double sum = part.first_segment == 0 ? 0.0 : mean[at];
+        for (int s = 0; s < part.segments; s++) {
+            const double next = partial[s * numbers + at];
+            const double *scale = scales ? scales + 2 * (query * part.segments + s) : nullptr;
+            sum = scale ? fma(scale[1], next, scale[0] * sum) : sum + next;
+        }
+        mean[at] = running ? sum / (1.0 + running[query].rest) : sum;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_finish(int queries, const double *precision, const unsigned *subset, const Record *running, double *log_sum,
+             double *entropy, double *distance, long long *nearest) {
+    const int query = blockIdx.x * THREADS + threadIdx.x;
+    if (query >= queries) return;
+    const Record sum = running[query];
+    const double log_rest = log1p(sum.rest);
+    if (log_sum) log_sum[query] = log_rest - 0.5 * precision[query] * sum.distance;
+    if (entropy) entropy[query] = log_rest + sum.slope / (1.0 + sum.rest);
+    if (distance) distance[query] = sqrt(sum.distance);
+    if (nearest) nearest[query] = row_number(subset, sum.row);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_reweight(Part part, const double *precision, const Record *running, double *weights) {
+    const int query = blockIdx.x, segment = blockIdx.y;
+    const int here = rows_of(part, segment);
+    const double h = 0.5 * precision[query];
+    const Record sum = running[query];
+    const double total = 1.0 + sum.rest;
+    double *own = weights + buffer_at(part, query, segment);
+    for (int c = threadIdx.x; c < here; c += THREADS) own[c] = exp(-h * (own[c] - sum.distance)) / total;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_weighted_sums(Part part, const double *weights, const double *values, double *sums) {
+    __shared__ double room[WARPS];
+    const int query = blockIdx.x, segment = blockIdx.y;
+    const int here = rows_of(part, segment);
+    const long long from = buffer_at(part, query, segment);
+    double sum = 0.0;
+    for (int c = threadIdx.x; c < here; c += THREADS) sum = fma(weights[from + c], values[from + c], sum);
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0) sums[(long long)query * part.segments + segment] = sum;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+mnemo_merge_sums(Part part, const double *sums, double *total) {
+    const int query = blockIdx.x * THREADS + threadIdx.x;
+    if (query >= part.queries) return;
+    double sum = part.first_segment == 0 ? 0.0 : total[query];
+    for (int s = 0; s < part.segments; s++) sum += sums[(long long)query * part.segments + s];
+    total[query] = sum;
+}
