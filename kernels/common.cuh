@@ -79,23 +79,60 @@ __device__ inline float widen_half(unsigned bits) {
 }
 
 // Stored number `at`, exactly.
-__device__ inline double raw_value(const void *data, int dtype, long long at) {
+template <int DTYPE> __device__ inline double raw_value(const void *data, long long at) {
+    if constexpr (DTYPE == F32) return (double)((const float *)data)[at];
+    else if constexpr (DTYPE == F64) return ((const double *)data)[at];
+    else if constexpr (DTYPE == F16) return (double)widen_half(((const unsigned short *)data)[at]);
+    else if constexpr (DTYPE == BF16) return (double)__uint_as_float((unsigned)((const unsigned short *)data)[at] << 16);
+    else return (double)((const unsigned char *)data)[at];
+}
+
+// Stored numbers at[0], at[1], ..., exactly, or 0 where an index is below 0. The type is looked at once, so that all of the
+// loads are on their way before the first is waited for.
+template <int COUNT>
+__device__ inline void raw_values(const void *data, int dtype, const long long (&at)[COUNT], double (&raw)[COUNT]) {
+    const auto load = [&](auto each) {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) raw[i] = at[i] < 0 ? 0.0 : each(at[i]);
+    };
     switch (dtype) {
-    case F32: return (double)((const float *)data)[at];
-    case F64: return ((const double *)data)[at];
-    case F16: return (double)widen_half(((const unsigned short *)data)[at]);
-    case BF16: return (double)__uint_as_float((unsigned)((const unsigned short *)data)[at] << 16);
-    default: return (double)((const unsigned char *)data)[at];
+    case F32: load([=](long long i) { return raw_value<F32>(data, i); }); break;
+    case F64: load([=](long long i) { return raw_value<F64>(data, i); }); break;
+    case F16: load([=](long long i) { return raw_value<F16>(data, i); }); break;
+    case BF16: load([=](long long i) { return raw_value<BF16>(data, i); }); break;
+    default: load([=](long long i) { return raw_value<U8>(data, i); });
     }
 }
 
-// Element j of row number n. Two roundings, multiply then add, as on the CPU.
-__device__ inline double value_of(const Rows &rows, long long n, int j) {
-    const double raw = raw_value(rows.data, rows.dtype, n * rows.dim + j);
+// The value behind a stored number of row number n. Two roundings, multiply then add, as on the CPU.
+__device__ inline double decoded(const Rows &rows, long long n, double raw) {
     const double value = __dadd_rn(__dmul_rn(rows.scale, raw), rows.shift);
     if (!rows.factor) return value;
     const double factor = rows.factor[n];
     return factor < 0.0 ? value * TINY_ROWS_GROW * -factor : value * factor;
+}
+
+// Element j of row number n.
+__device__ inline double value_of(const Rows &rows, long long n, int j) {
+    const long long at[1] = {n * rows.dim + j};
+    double raw[1];
+    raw_values(rows.data, rows.dtype, at, raw);
+    return decoded(rows, n, raw[0]);
+}
+
+// COUNT elements at once: number i is element column[i] of the row at position row[i], or 0 where row[i] is below 0.
+template <int COUNT>
+__device__ inline void values_of(const Rows &rows, const long long (&row)[COUNT], const int (&column)[COUNT],
+                                 double (&value)[COUNT]) {
+    long long n[COUNT], at[COUNT];
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        n[i] = row[i] < 0 ? 0 : row_number(rows.subset, row[i]);
+        at[i] = row[i] < 0 ? -1 : n[i] * rows.dim + column[i];
+    }
+    raw_values(rows.data, rows.dtype, at, value);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) value[i] = row[i] < 0 ? 0.0 : decoded(rows, n[i], value[i]);
 }
 
 // The row and column of element `at` of a matrix. 32-bit division where it will do.

@@ -21,11 +21,13 @@
 
 // Visits elements `at` of `count`, strided over the grid.
 #define FOR_EACH(at, count)                                                                                            \
+    _Pragma("unroll 1")                                                                                                \
     for (long long at = (long long)blockIdx.x * THREADS + threadIdx.x; at < (count);                                   \
          at += (long long)gridDim.x * THREADS)
 
 // The same for rows, one warp each.
 #define FOR_EACH_ROW(row, rows)                                                                                        \
+    _Pragma("unroll 1")                                                                                                \
     for (long long row = (long long)blockIdx.x * WARPS + threadIdx.x / WARP; row < (rows);                             \
          row += (long long)gridDim.x * WARPS)
 
@@ -39,7 +41,8 @@ mnemo_load(const void *from, int dtype, long long stride, long long rows, int co
            unsigned long long *first_bad) {
     FOR_EACH(at, rows * cols) {
         const Place place = place_of(at, cols);
-        const double value = raw_value(from, dtype, place.row * stride + place.column);
+        const long long source = place.row * stride + place.column;
+        const double value = dtype == F32 ? raw_value<F32>(from, source) : raw_value<F64>(from, source);
         check(value, limit, place.row, first_bad);
         to[at] = value;
     }

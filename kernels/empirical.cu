@@ -116,12 +116,15 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
     const int own_c = threadIdx.x % KSTEP, own_query = threadIdx.x / KSTEP;
     double next_row[S::RIGHT], next_weight[S::LEFT];
     const auto fetch = [&](int from) {
+        long long row[S::RIGHT];
+        int column[S::RIGHT];
 #pragma unroll
         for (int i = 0; i < S::RIGHT; i++) {
-            const int row = from + own_row + i * ROWS_APART, column = first_column + own_column;
-            const bool there = row < count && column < rows.dim;
-            next_row[i] = there ? value_of(rows, row_number(rows.subset, start + row), column) : 0.0;
+            const int c = from + own_row + i * ROWS_APART;
+            column[i] = first_column + own_column;
+            row[i] = c < count && column[i] < rows.dim ? start + c : -1;
         }
+        values_of(rows, row, column, next_row);
 #pragma unroll
         for (int i = 0; i < S::LEFT; i++) {
             const int slot = own_query + i * QUERIES_APART, query = first_query + slot, c = from + own_c;
@@ -130,6 +133,15 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
                 const long long at = buffer_at(part, query, segment) + c;
                 next_weight[i] = multiplier ? weights[at] * multiplier[at] : weights[at];
             }
+        }
+    };
+    const auto stage = [&]() {
+#pragma unroll
+        for (int i = 0; i < S::RIGHT; i++) of_rows[own_row + i * ROWS_APART][own_column] = next_row[i];
+#pragma unroll
+        for (int i = 0; i < S::LEFT; i++) {
+            const int slot = own_query + i * QUERIES_APART;
+            if (slot < S::QUERIES) of_weights[own_c][slot] = next_weight[i];
         }
     };
 
@@ -144,17 +156,12 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
             origin[q][c] = there ? shift[(long long)query * rows.dim + column] : 0.0;
         }
     }
-    fetch(0);
-    for (int from = 0; from < count; from += KSTEP) {
-#pragma unroll
-        for (int i = 0; i < S::RIGHT; i++) of_rows[own_row + i * ROWS_APART][own_column] = next_row[i];
-#pragma unroll
-        for (int i = 0; i < S::LEFT; i++) {
-            const int slot = own_query + i * QUERIES_APART;
-            if (slot < S::QUERIES) of_weights[own_c][slot] = next_weight[i];
-        }
+    // One turn ahead: the first only fetches.
+    for (int from = -KSTEP; from < count; from += KSTEP) {
+        if (from >= 0) stage();
         __syncthreads();
         if (from + KSTEP < count) fetch(from + KSTEP);
+        if (from < 0) continue;
         const int steps = count - from < KSTEP ? count - from : KSTEP;
 #pragma unroll 2
         for (int k = 0; k < steps; k++) {

@@ -32,12 +32,15 @@ __device__ inline void measure(const Rows &rows, const Part &part, const double 
     double next_row[S::RIGHT], next_x[S::LEFT], next_v[S::LEFT];
     const auto fetch = [&](int from) {
         const int k = from + own_k;
+        long long row[S::RIGHT];
+        int column[S::RIGHT];
 #pragma unroll
         for (int i = 0; i < S::RIGHT; i++) {
-            const int row = first_row + own + i * ROWS_APART;
-            const bool there = row < count && k < dim;
-            next_row[i] = there ? value_of(rows, row_number(rows.subset, start + row), k) : 0.0;
+            const int c = first_row + own + i * ROWS_APART;
+            row[i] = c < count && k < dim ? start + c : -1;
+            column[i] = k;
         }
+        values_of(rows, row, column, next_row);
 #pragma unroll
         for (int i = 0; i < S::LEFT; i++) {
             const int query = first_query + own + i * ROWS_APART;
@@ -47,11 +50,7 @@ __device__ inline void measure(const Rows &rows, const Part &part, const double 
             if (PROJECT) next_v[i] = there ? v[at] : 0.0;
         }
     };
-
-    const int across = threadIdx.x % S::ACROSS, down = threadIdx.x / S::ACROSS;
-    double sum[S::Q][S::C] = {};
-    fetch(0);
-    for (int from = 0; from < dim; from += KSTEP) {
+    const auto stage = [&]() {
 #pragma unroll
         for (int i = 0; i < S::RIGHT; i++) of_rows[own_k][own + i * ROWS_APART] = next_row[i];
 #pragma unroll
@@ -62,8 +61,16 @@ __device__ inline void measure(const Rows &rows, const Part &part, const double 
                 if (PROJECT) of_v[own_k][query] = next_v[i];
             }
         }
+    };
+
+    const int across = threadIdx.x % S::ACROSS, down = threadIdx.x / S::ACROSS;
+    double sum[S::Q][S::C] = {};
+    // One turn ahead: the first only fetches.
+    for (int from = -KSTEP; from < dim; from += KSTEP) {
+        if (from >= 0) stage();
         __syncthreads();
         if (from + KSTEP < dim) fetch(from + KSTEP);
+        if (from < 0) continue;
         const int steps = dim - from < KSTEP ? dim - from : KSTEP;
 #pragma unroll 2
         for (int k = 0; k < steps; k++) {
