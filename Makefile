@@ -78,6 +78,7 @@ sanitized:
 
 tools:
 	tests/tools.sh
+	tests/cuda/nvrtc.sh
 
 # Accepts a change of the ABI: writes the header, the symbol list and the struct layouts anew.
 abi: build

@@ -114,7 +114,7 @@ mnemo_dot_rows(const double *x, const double *y, long long rows, int cols, doubl
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
 mnemo_error_norms(const double *error, const double *x, const double *y, long long rows, int cols, double rtol,
                   double atol, double *out) {
     FOR_EACH_ROW(row, rows) {
