@@ -33,6 +33,18 @@
  * Any call may answer MNEMO_E_NOMEM or MNEMO_E_PANIC, and any that reads a struct MNEMO_E_UNSUPPORTED; the `Errors:`
  * line of a function names what else it may answer.
  *
+ * CUDA. A context made with device_type = MNEMO_CUDA computes on that device, in its primary context, which is that of
+ * PyTorch and of the CUDA runtime; the caller's current context is given back. Its calls take tensors in that device's
+ * memory, which are used in place, and in the host's, which are copied; `t` and the arrays of options are the host's.
+ * Work is queued on exec->stream, after the host's own work there. A call waits for it where a tensor that it was given
+ * is in the host's memory (`t` apart), for outputs of one number per row, for empirical Bayes, RK45 and nearest rows, and
+ * where MNEMO_EXEC_CHECK is set. Any other call neither waits nor, once the same call was made on that stream,
+ * allocates, and with one time for all rows it may be captured into a CUDA graph; a graph uses the work space of its
+ * stream, so it must run on that stream, or while no call does. A capture that a call cannot be part of is
+ * MNEMO_E_UNSUPPORTED. A device's outputs are unspecified after MNEMO_E_CUDA and MNEMO_E_CANCELLED; after a fault of the
+ * device every call on its contexts is MNEMO_E_POISONED. Results have the same bits for any split of a batch, and agree
+ * with those of a CPU context within their errors; random numbers agree to the bit.
+ *
  * Papers: reg = Baptista et al., "Memorization and regularization in generative diffusion models" (2025).
  */
 #ifndef MNEMO_H
@@ -91,7 +103,7 @@ extern "C" {
 #define MNEMO_E_CUDA 7
 
 /**
- * A kernel could not be compiled; `native` is NVRTC's number.
+ * A kernel could not be compiled or loaded; `native` is the number of NVRTC or of the CUDA driver.
  */
 #define MNEMO_E_COMPILE 8
 
@@ -233,7 +245,8 @@ const char *mnemo_status_name(int32_t status);
 /**
  * A view of a row-major matrix in the caller's memory. A vector of n numbers has rows = n and cols = 1.
  *
- * The memory is borrowed for the call. It must be aligned to the element type. Rows may be apart (row_stride > cols);
+ * The memory is borrowed for the call, a device's until the stream of the call has passed. It must be aligned to the
+ * element type. Rows may be apart (row_stride > cols);
  * elements of a row are not. NaN or Inf in an input is an error that names the row and the column. An input may be the
  * same memory as an output; two outputs may not.
  */
@@ -285,8 +298,9 @@ typedef struct mnemo_tensor {
  * ==================================================================================================================== */
 
 /**
- * Ask a CUDA context to wait for the result and report NaN or Inf in it. CPU contexts always check their inputs; they
- * accept the flag and need nothing from it.
+ * Ask a CUDA context to wait, and to report NaN, Inf and numbers that a result cannot hold as it does for tensors in the
+ * host's memory. Without it rows of a device tensor that have such numbers give NaN. CPU contexts always check their
+ * inputs; they accept the flag and need nothing from it.
  */
 #define MNEMO_EXEC_CHECK 1
 
@@ -308,7 +322,8 @@ typedef struct mnemo_exec {
    */
   uint32_t flags;
   /**
-   * The CUDA stream of the call; not looked at by CPU contexts.
+   * The CUDA stream of the call, of the context's device; NULL is the legacy default stream. It must outlive the work
+   * that is queued on it. CPU contexts hand it on to callbacks and do not look at it.
    */
   void *stream;
   /**
@@ -431,11 +446,13 @@ typedef struct mnemo_context_options {
   /**
    * Bytes of memory that the stored rows of one data set may take, and what is kept to find those near a sample (104
    * bytes a row and one a number; up to 16 dimensions 16 a number instead), which is left out where it does not fit; 0
-   * (initially) means no limit. Rows of a larger file stay there: mnemo_dataset_open.
+   * (initially) means no limit. Rows of a larger file stay there: mnemo_dataset_open. A CUDA context keeps a copy of the
+   * rows on the device, and none of what finds near ones; rows of a larger file are MNEMO_E_UNSUPPORTED on it.
    */
   uint64_t memory_limit;
   /**
-   * Folder for compiled CUDA kernels, UTF-8, copied; NULL (initially) means the user's cache folder.
+   * Folder for compiled CUDA kernels, UTF-8, copied; NULL (initially) means the user's cache folder. Who can write to it
+   * can have the device run what they like. One that cannot be written to costs time, and is no error.
    */
   const char *kernel_cache_dir;
   /**
@@ -459,15 +476,34 @@ void mnemo_context_options_init(mnemo_context_options *options, size_t size);
 /**
  * Makes a context into `out`. `options` may be NULL. Owned by the caller: mnemo_context_release.
  *
- * After a fork the child may go on using its parent's CPU contexts: each process starts threads of its own.
+ * After a fork the child may go on using its parent's CPU contexts: each process starts threads of its own. Calls on its
+ * parent's CUDA contexts, and with what was made on them, are MNEMO_E_POISONED there.
+ *
+ * A CUDA context needs NVIDIA's driver, for CUDA 12.0 or later, and a device of compute capability 8.0 or higher; what is
+ * missing is MNEMO_E_DEVICE, and no CUDA context ever computes on the CPU. Kernels are compiled by NVRTC 12.0 or later, if
+ * it is found (the file that MNEMO_NVRTC names, or where the loader, CUDA's installer and the PyPI packages of NVRTC put
+ * it), and kept in kernel_cache_dir; without it the driver compiles the PTX that is in the library.
  *
  * Threads: any; one context may be used by many threads at once. Errors: MNEMO_E_INVALID, MNEMO_E_UNSUPPORTED,
  * MNEMO_E_DEVICE if the device or its driver is not there, or the processor does not have the instruction set.
  */
-int32_t mnemo_context_create(const mnemo_context_options *options, mnemo_context **out, mnemo_error *err);
+int32_t mnemo_context_create(const mnemo_context_options *options,
+                             mnemo_context **out,
+                             mnemo_error *err);
 
 /**
- * Describes `context` as a JSON object with the members "backend", "instruction_set", "threads" and "device".
+ * Makes ready on a CUDA `context` what its first calls would otherwise do: all kernels are compiled, or read from the
+ * cache, and loaded. A CPU context needs nothing. Work space is taken by the first call of each size on each stream.
+ *
+ * Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_COMPILE, MNEMO_E_CUDA, MNEMO_E_POISONED.
+ */
+int32_t mnemo_context_warm_up(const mnemo_context *context, mnemo_error *err);
+
+/**
+ * Describes `context` as a JSON object with the members "backend", "instruction_set", "threads" and "device". A CUDA
+ * context's instruction set is its compute capability, such as "sm_90"; it adds "device_id", "driver" (the CUDA version
+ * it is for), "nvrtc" (its version, or null), "cache" (the folder, or null) and "kernels", how many files of them were
+ * compiled, read from the cache, taken from the library's own PTX, and not yet loaded.
  *
  * Writes it with its NUL to `json`, of `capacity` bytes, and the bytes that takes to `needed` (which may be NULL).
  * With json = NULL and capacity = 0 it only tells `needed`.
@@ -679,6 +715,8 @@ void mnemo_dataset_info_init(struct mnemo_dataset_info *info, size_t size);
 /**
  * Makes a data set of a copy of `rows` [N, d] (F32, F64, F16, BF16 or U8; at least one row and one column) into `out`.
  *
+ * Tensors in a device's memory are read on the legacy default stream, and waited for.
+ *
  * `labels` is NULL or a vector of N integers (I64, I32 or U8). `options` may be NULL. Owned by the caller:
  * mnemo_dataset_release.
  *
@@ -837,7 +875,8 @@ typedef struct mnemo_empirical_options {
 /**
  * The host's model. Its functions run on the thread that called the library, once per evaluation for the whole batch,
  * and may call the library. `x`, `v` and `out` are contiguous [batch, dim], F32 if the caller's matrix is F32 and F64
- * if it is F64; `t` is a vector [batch] of F64. `stream` is that of the call. They return 0; anything else ends the
+ * if it is F64; `t` is a vector [batch] of F64. On a CUDA context all are in its device's memory, and what the functions
+ * do with them is queued on `stream`, that of the call. They return 0; anything else ends the
  * call with MNEMO_E_CALLBACK and is its error's `native`. They must not let exceptions or panics escape.
  */
 typedef struct mnemo_score_ops {
@@ -1189,8 +1228,8 @@ typedef struct mnemo_sampler_options {
   int64_t times_count;
   /**
    * Called after each step, and before the first with step = 0, with the time reached (0 after a denoising step;
-   * RK45: that of the slowest sample) and the state [batch, dim] in the element type of x; on the thread that made
-   * the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
+   * RK45: that of the slowest sample) and the state [batch, dim] in the element type of x and in memory of its kind
+   * (a device's is written when the stream has passed); on the thread that made the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
    */
   int32_t (*observer)(void *user, uint64_t step, double t, const mnemo_tensor *x);
   /**

@@ -4,10 +4,10 @@
 //! which there is one per row (times, scales, log densities) are host vectors.
 
 use crate::dataset::Rows;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exec::Exec;
 use crate::random::Stream;
-use crate::tensor::{Matrix, View, ViewMut};
+use crate::tensor::{Dtype, Matrix, View, ViewMut};
 use std::sync::Arc;
 
 /// How exact a result has to be.
@@ -117,6 +117,13 @@ pub struct Search<'a> {
     pub k: usize,
 }
 
+/// The complaint about a query of zeros where cosines are asked for.
+pub fn no_direction(row: usize) -> Error {
+    Error::invalid(format!(
+        "queries: row {row} is all zeros, which has no direction and no cosine distance; leave it out"
+    ))
+}
+
 /// A machine that computes.
 pub trait Engine: Send + Sync {
     /// What the engine is, as a JSON object.
@@ -137,6 +144,43 @@ pub trait Engine: Send + Sync {
         Ok(())
     }
 
+    /// The CUDA device whose memory the engine computes on; `None` is the host's.
+    fn device(&self) -> Option<i32> {
+        None
+    }
+
+    /// Runs `work` on the stream of `exec`. Every call of the library is inside one; what is called outside runs on the
+    /// device's default stream.
+    fn within(&self, _exec: &Exec<'_>, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        work()
+    }
+
+    /// Makes ready what calls would otherwise make at first use.
+    fn warm_up(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes ready what calls on these rows need, when a data set is made.
+    fn prepare(&self, _rows: &Rows) -> Result<()> {
+        Ok(())
+    }
+
+    /// Copies a caller's view, contiguous, to the host's memory, which is waited for.
+    fn fetch(&self, from: View<'_>, _to: &mut [u8]) -> Result<()> {
+        unreachable!("a view in {:?} memory", from.place())
+    }
+
+    /// Copies the host's bytes, contiguous, to a caller's view that is not in the host's memory.
+    fn put(&self, _from: &[u8], to: &mut ViewMut<'_>) -> Result<()> {
+        unreachable!("a view in {:?} memory", to.view().place())
+    }
+
+    /// The memory of a matrix as a host's callback sees it: contiguous, of F32 or F64, whatever is in it. Only for engines
+    /// with a [`Self::device`].
+    fn lend<'a>(&self, _m: &'a mut Matrix, dtype: Dtype) -> ViewMut<'a> {
+        unreachable!("{} in device memory", dtype.name())
+    }
+
     /// A matrix of zeros.
     fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix>;
 
@@ -144,40 +188,41 @@ pub trait Engine: Send + Sync {
     fn load(&self, name: &str, from: View<'_>) -> Result<Matrix>;
 
     /// Writes a matrix to the caller's F32 or F64 memory, rounding once.
-    fn store(&self, from: &Matrix, to: &mut ViewMut<'_>);
+    fn store(&self, from: &Matrix, to: &mut ViewMut<'_>) -> Result<()>;
 
-    /// The first row that has an element that is not finite or larger than `limit` in magnitude.
-    fn first_beyond(&self, x: &Matrix, limit: f64) -> Option<usize>;
+    /// The first row that has an element that is not finite or larger than `limit` in magnitude. A device looks only where
+    /// the caller waits for it anyway: [`Exec::check`].
+    fn first_beyond(&self, x: &Matrix, limit: f64) -> Result<Option<usize>>;
 
     /// out ← Σ factor · matrix, or out ← keep · out + Σ factor · matrix.
-    fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]);
+    fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) -> Result<()>;
 
     /// out ← out + factor · z, z standard normal: element j of row i is number j of sample `first_sample + i` of `stream`.
-    fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64);
+    fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) -> Result<()>;
 
     /// Row inner products x_i · y_i.
     fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Result<Vec<f64>>;
 
     /// Root mean square over a row of error / (atol + rtol max(|x|, |y|)).
-    fn error_norms(&self, out: &mut [f64], error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64);
+    fn error_norms(&self, out: &mut [f64], error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Result<()>;
 
     /// A matrix of the named rows.
     fn gather(&self, from: &Matrix, rows: &[usize]) -> Result<Matrix>;
 
     /// The named rows of `from` become the same rows of `to`.
-    fn copy_rows(&self, from: &Matrix, rows: &[usize], to: &mut Matrix);
+    fn copy_rows(&self, from: &Matrix, rows: &[usize], to: &mut Matrix) -> Result<()>;
 
     /// Leaves the named rows, which ascend, and none between them.
-    fn keep_rows(&self, m: &mut Matrix, rows: &[usize]);
+    fn keep_rows(&self, m: &mut Matrix, rows: &[usize]) -> Result<()>;
 
     /// Row i of `from` becomes row `rows[i]` of `to`.
-    fn scatter(&self, from: &Matrix, rows: &[usize], to: &mut Matrix);
+    fn scatter(&self, from: &Matrix, rows: &[usize], to: &mut Matrix) -> Result<()>;
 
     /// The fused pass over a data set behind every empirical score (reg 3.8). It never stores a batch × N matrix.
     fn empirical(&self, query: &Query<'_>, out: Moments<'_>, exec: &Exec<'_>) -> Result<()>;
 
     /// The nearest rows of each query, nearest first, ties to the lower index: `[batch, k]` each. A query of zeros has no
-    /// cosine: [`Error::Invalid`](crate::error::Error::Invalid).
+    /// cosine: [`Error::Invalid`].
     fn nearest(&self, search: &Search<'_>, distance: &mut [f64], index: &mut [i64], exec: &Exec<'_>) -> Result<()>;
 }
 

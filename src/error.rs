@@ -40,6 +40,25 @@ pub enum Error {
     /// The request is understood but this object cannot do it.
     #[error("{0}")]
     Unsupported(String),
+    /// The CUDA driver reported an error.
+    #[error("{message}")]
+    Cuda {
+        /// Which function, and what the driver calls the error.
+        message: String,
+        /// The driver's number.
+        native: i32,
+    },
+    /// Kernels could not be compiled or loaded.
+    #[error("{message}")]
+    Compile {
+        /// Which, and what the compiler or the driver says.
+        message: String,
+        /// The number of NVRTC or of the driver.
+        native: i32,
+    },
+    /// The context cannot be used any more.
+    #[error("{0}")]
+    Poisoned(String),
 }
 
 /// The library's result type.

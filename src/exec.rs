@@ -86,8 +86,10 @@ impl Trail {
 pub struct Exec<'a> {
     /// The seed of every random number drawn in the call.
     pub seed: u64,
-    /// The address of the caller's device stream, handed on to the host's model; 0 if there is none.
+    /// The address of the caller's device stream, handed on to the host's model; 0 is the default stream, or none.
     pub stream: usize,
+    /// Whether the caller waits for a device's result, which is looked at for NaN and infinity then.
+    pub check: bool,
     /// Raised by the caller to stop.
     pub cancel: Option<&'a Cancel>,
     /// Told how far the call has come.
@@ -101,7 +103,8 @@ pub struct Exec<'a> {
 impl Exec<'_> {
     /// The same seed and cancel flag without the progress callback, for a call inside a call.
     pub fn quiet(&self) -> Exec<'_> {
-        Exec { seed: self.seed, stream: self.stream, cancel: self.cancel, trail: self.trail, ..Exec::default() }
+        let Self { seed, stream, check, cancel, trail, .. } = *self;
+        Exec { seed, stream, check, cancel, trail, ..Exec::default() }
     }
 
     /// Runs `work`, a call inside this one: where it reports its own progress, this one's stands still and is told again,

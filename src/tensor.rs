@@ -151,6 +151,11 @@ impl<'a> View<'a> {
         self.cols
     }
 
+    /// Elements from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Element type.
     pub fn dtype(&self) -> Dtype {
         self.dtype
@@ -274,20 +279,35 @@ pub fn rounding(dtype: Dtype, value: f64) -> f64 {
 pub struct Matrix {
     rows: usize,
     cols: usize,
-    host: Vec<f64>,
+    memory: Memory,
+}
+
+/// Where the numbers of a matrix are.
+#[derive(Debug)]
+enum Memory {
+    Host(Vec<f64>),
+    /// An engine's own, which knows how to give it back.
+    Device(Box<dyn std::any::Any + Send + Sync>),
 }
 
 impl Matrix {
     /// Wraps host memory; `host.len()` must be `rows * cols`. For engines.
     pub fn from_host(host: Vec<f64>, rows: usize, cols: usize) -> Self {
         assert_eq!(host.len(), rows * cols, "Matrix::from_host");
-        Self { rows, cols, host }
+        Self { rows, cols, memory: Memory::Host(host) }
+    }
+
+    /// Wraps a device's memory of `rows * cols` elements. For engines.
+    pub fn from_device<T: std::any::Any + Send + Sync>(memory: T, rows: usize, cols: usize) -> Self {
+        Self { rows, cols, memory: Memory::Device(Box::new(memory)) }
     }
 
     /// Leaves the first `rows` rows, in the same memory.
     pub fn truncate(&mut self, rows: usize) {
         self.rows = rows.min(self.rows);
-        self.host.truncate(self.rows * self.cols);
+        if let Memory::Host(host) = &mut self.memory {
+            host.truncate(self.rows * self.cols);
+        }
     }
 
     /// Number of rows.
@@ -300,14 +320,28 @@ impl Matrix {
         self.cols
     }
 
-    /// The elements, row-major. For the engine that made the matrix.
+    /// The elements, row-major. For the engine that made the matrix; panics where it is not in the host's memory.
     pub fn host(&self) -> &[f64] {
-        &self.host
+        match &self.memory {
+            Memory::Host(host) => host,
+            Memory::Device(_) => panic!("Matrix::host: a device's matrix"),
+        }
     }
 
-    /// The elements, row-major. For the engine that made the matrix.
+    /// The same, to be written.
     pub fn host_mut(&mut self) -> &mut [f64] {
-        &mut self.host
+        match &mut self.memory {
+            Memory::Host(host) => host,
+            Memory::Device(_) => panic!("Matrix::host_mut: a device's matrix"),
+        }
+    }
+
+    /// The device's memory, if it is a `T`. For the engine that made the matrix.
+    pub fn device<T: std::any::Any>(&self) -> Option<&T> {
+        match &self.memory {
+            Memory::Host(_) => None,
+            Memory::Device(memory) => memory.downcast_ref(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     tensor::{MNEMO_CPU, MNEMO_CUDA},
 };
 use crate::cpu::{Cpu, InstructionSet};
+use crate::cuda::Cuda;
 use crate::engine::SharedEngine;
 use crate::error::Error;
 use std::ffi::c_char;
@@ -46,9 +47,11 @@ pub struct mnemo_context_options {
     pub num_threads: u32,
     /// Bytes of memory that the stored rows of one data set may take, and what is kept to find those near a sample (104
     /// bytes a row and one a number; up to 16 dimensions 16 a number instead), which is left out where it does not fit; 0
-    /// (initially) means no limit. Rows of a larger file stay there: mnemo_dataset_open.
+    /// (initially) means no limit. Rows of a larger file stay there: mnemo_dataset_open. A CUDA context keeps a copy of the
+    /// rows on the device, and none of what finds near ones; rows of a larger file are MNEMO_E_UNSUPPORTED on it.
     pub memory_limit: u64,
-    /// Folder for compiled CUDA kernels, UTF-8, copied; NULL (initially) means the user's cache folder.
+    /// Folder for compiled CUDA kernels, UTF-8, copied; NULL (initially) means the user's cache folder. Who can write to it
+    /// can have the device run what they like. One that cannot be written to costs time, and is no error.
     pub kernel_cache_dir: *const c_char,
     /// MNEMO_ISA_…, the kernels of a CPU context; initially MNEMO_ISA_BEST. Results on two machines have the same bits
     /// if they use the same one: a set that both have, or MNEMO_ISA_PORTABLE, which is several times slower.
@@ -84,7 +87,13 @@ pub unsafe extern "C" fn mnemo_context_options_init(options: *mut mnemo_context_
 
 /// Makes a context into `out`. `options` may be NULL. Owned by the caller: mnemo_context_release.
 ///
-/// After a fork the child may go on using its parent's CPU contexts: each process starts threads of its own.
+/// After a fork the child may go on using its parent's CPU contexts: each process starts threads of its own. Calls on its
+/// parent's CUDA contexts, and with what was made on them, are MNEMO_E_POISONED there.
+///
+/// A CUDA context needs NVIDIA's driver, for CUDA 12.0 or later, and a device of compute capability 8.0 or higher; what is
+/// missing is MNEMO_E_DEVICE, and no CUDA context ever computes on the CPU. Kernels are compiled by NVRTC 12.0 or later, if
+/// it is found (the file that MNEMO_NVRTC names, or where the loader, CUDA's installer and the PyPI packages of NVRTC put
+/// it), and kept in kernel_cache_dir; without it the driver compiles the PTX that is in the library.
 ///
 /// Threads: any; one context may be used by many threads at once. Errors: MNEMO_E_INVALID, MNEMO_E_UNSUPPORTED,
 /// MNEMO_E_DEVICE if the device or its driver is not there, or the processor does not have the instruction set.
@@ -100,18 +109,7 @@ pub unsafe extern "C" fn mnemo_context_create(
             let out = place(out)?;
             let o = read_sized("options", options)?;
             reserved("options", o.reserved)?;
-            string("kernel_cache_dir", o.kernel_cache_dir)?;
-            match o.device_type {
-                MNEMO_CPU => {}
-                MNEMO_CUDA => {
-                    return Err(Error::Device("device_type is MNEMO_CUDA, but this build has no CUDA engine".into()));
-                }
-                other => {
-                    return Err(Error::invalid(format!(
-                        "device_type is {other}; it is MNEMO_CPU (1) or MNEMO_CUDA (2)"
-                    )));
-                }
-            }
+            let cache = string("kernel_cache_dir", o.kernel_cache_dir)?;
             let limit = (o.memory_limit > 0).then_some(o.memory_limit);
             let isa = match o.instruction_set {
                 MNEMO_ISA_BEST => InstructionSet::best(),
@@ -121,14 +119,35 @@ pub unsafe extern "C" fn mnemo_context_create(
                 MNEMO_ISA_AMX => InstructionSet::Amx,
                 other => return Err(Error::invalid(format!("instruction_set is {other}; it is MNEMO_ISA_…, 0 to 4"))),
             };
-            let cpu = Cpu::with_instruction_set(o.num_threads as usize, limit, isa)?;
-            hand_over(out, mnemo_context { engine: Arc::new(cpu) });
+            let engine: SharedEngine = match o.device_type {
+                MNEMO_CPU => Arc::new(Cpu::with_instruction_set(o.num_threads as usize, limit, isa)?),
+                MNEMO_CUDA => Arc::new(Cuda::new(o.device_id, cache, limit)?),
+                other => {
+                    return Err(Error::invalid(format!(
+                        "device_type is {other}; it is MNEMO_CPU (1) or MNEMO_CUDA (2)"
+                    )));
+                }
+            };
+            hand_over(out, mnemo_context { engine });
             Ok(())
         })
     }
 }
 
-/// Describes `context` as a JSON object with the members "backend", "instruction_set", "threads" and "device".
+/// Makes ready on a CUDA `context` what its first calls would otherwise do: all kernels are compiled, or read from the
+/// cache, and loaded. A CPU context needs nothing. Work space is taken by the first call of each size on each stream.
+///
+/// Threads: any. Errors: MNEMO_E_INVALID, MNEMO_E_COMPILE, MNEMO_E_CUDA, MNEMO_E_POISONED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mnemo_context_warm_up(context: *const mnemo_context, err: *mut mnemo_error) -> i32 {
+    // SAFETY: as above.
+    unsafe { guard(err, || required("context", context)?.engine.warm_up()) }
+}
+
+/// Describes `context` as a JSON object with the members "backend", "instruction_set", "threads" and "device". A CUDA
+/// context's instruction set is its compute capability, such as "sm_90"; it adds "device_id", "driver" (the CUDA version
+/// it is for), "nvrtc" (its version, or null), "cache" (the folder, or null) and "kernels", how many files of them were
+/// compiled, read from the cache, taken from the library's own PTX, and not yet loaded.
 ///
 /// Writes it with its NUL to `json`, of `capacity` bytes, and the bytes that takes to `needed` (which may be NULL).
 /// With json = NULL and capacity = 0 it only tells `needed`.

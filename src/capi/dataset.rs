@@ -2,7 +2,9 @@
 
 use super::context::mnemo_context;
 use super::status::mnemo_error;
-use super::tensor::{MNEMO_BF16, MNEMO_F16, MNEMO_F32, MNEMO_F64, MNEMO_U8, input, mnemo_tensor, output};
+use super::tensor::{
+    HostInput, MNEMO_BF16, MNEMO_F16, MNEMO_F32, MNEMO_F64, MNEMO_U8, fill, host_input, mnemo_tensor, output,
+};
 use super::{
     Sized32, guard, hand_over, initialise, place, read_sized, required, reserved, string, take_back, write_sized,
 };
@@ -90,6 +92,8 @@ pub unsafe extern "C" fn mnemo_dataset_info_init(info: *mut mnemo_dataset_info, 
 
 /// Makes a data set of a copy of `rows` [N, d] (F32, F64, F16, BF16 or U8; at least one row and one column) into `out`.
 ///
+/// Tensors in a device's memory are read on the legacy default stream, and waited for.
+///
 /// `labels` is NULL or a vector of N integers (I64, I32 or U8). `options` may be NULL. Owned by the caller:
 /// mnemo_dataset_release.
 ///
@@ -112,9 +116,10 @@ pub unsafe extern "C" fn mnemo_dataset_copy(
             if labels_path.is_some() {
                 return Err(Error::invalid("labels_path is set, but mnemo_dataset_copy takes labels as a tensor"));
             }
-            let rows = input("rows", rows)?;
-            let labels = if labels.is_null() { None } else { Some(input("labels", labels)?) };
-            let dataset = Arc::new(Dataset::copy(engine, rows, labels, decoding)?);
+            let rows = host_input("rows", rows, &engine)?;
+            let labels = if labels.is_null() { None } else { Some(host_input("labels", labels, &engine)?) };
+            let labels = labels.as_ref().map(HostInput::view);
+            let dataset = Arc::new(Dataset::copy(engine.clone(), rows.view(), labels, decoding)?);
             hand_over(out, mnemo_dataset { dataset });
             Ok(())
         })
@@ -218,15 +223,17 @@ pub unsafe extern "C" fn mnemo_dataset_gather(
     // SAFETY: as above.
     unsafe {
         guard(err, || {
-            let rows = required("dataset", dataset)?.dataset.rows();
-            let index = input("index", index)?;
+            let dataset = required("dataset", dataset)?.dataset.clone();
+            let (rows, engine) = (dataset.rows(), dataset.engine());
+            let index = host_input("index", index, engine)?;
+            let index = index.view();
             super::tensor::expect_dtype("index", index.dtype(), &[Dtype::I64])?;
             if index.cols() != 1 {
                 return Err(Error::shape(format!("index: {} columns; a vector has 1", index.cols())));
             }
             let shape = (index.rows(), rows.dim());
-            let mut out =
-                output("out", out, shape, &[Dtype::F32, Dtype::F64])?.ok_or_else(|| Error::invalid("out is NULL"))?;
+            let mut out = output("out", out, shape, &[Dtype::F32, Dtype::F64], engine)?
+                .ok_or_else(|| Error::invalid("out is NULL"))?;
             let row_at = |i: usize| {
                 let n = index.row::<i64>(i)[0];
                 usize::try_from(n).ok().filter(|n| *n < rows.len()).ok_or_else(|| {
@@ -237,13 +244,15 @@ pub unsafe extern "C" fn mnemo_dataset_gather(
             // Rows of a file are all read before one is written.
             let together = if rows.bytes() > 0 { 1 } else { wanted.len().max(1) };
             let mut values = try_vec(together * rows.dim(), 0.0, "rows")?;
-            for (block, wanted) in wanted.chunks(together).enumerate() {
-                values.chunks_exact_mut(rows.dim()).zip(wanted).for_each(|(row, &n)| rows.decode(n, row));
-                rows.check()?;
-                let rows = values.chunks_exact(rows.dim()).take(wanted.len());
-                rows.enumerate().for_each(|(i, row)| out.set_row(block * together + i, row));
-            }
-            Ok(())
+            fill("out", engine, &mut out, |out| {
+                for (block, wanted) in wanted.chunks(together).enumerate() {
+                    values.chunks_exact_mut(rows.dim()).zip(wanted).for_each(|(row, &n)| rows.decode(n, row));
+                    rows.check()?;
+                    let rows = values.chunks_exact(rows.dim()).take(wanted.len());
+                    rows.enumerate().for_each(|(i, row)| out.set_row(block * together + i, row));
+                }
+                Ok(())
+            })
         })
     }
 }

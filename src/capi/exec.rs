@@ -1,12 +1,14 @@
 //! One call: stream, seed, cancel, progress.
 
 use super::{Sized32, guard, hand_over, initialise, place, read_sized, required, status::mnemo_error, take_back};
+use crate::engine::SharedEngine;
 use crate::error::{Error, Result};
 use crate::exec::{Cancel, Exec};
 use std::ffi::c_void;
 
-/// Ask a CUDA context to wait for the result and report NaN or Inf in it. CPU contexts always check their inputs; they
-/// accept the flag and need nothing from it.
+/// Ask a CUDA context to wait, and to report NaN, Inf and numbers that a result cannot hold as it does for tensors in the
+/// host's memory. Without it rows of a device tensor that have such numbers give NaN. CPU contexts always check their
+/// inputs; they accept the flag and need nothing from it.
 pub const MNEMO_EXEC_CHECK: u32 = 1;
 
 /// A flag by which any thread stops calls that were given it.
@@ -22,7 +24,8 @@ pub struct mnemo_exec {
     pub struct_size: u32,
     /// MNEMO_EXEC_… or 0.
     pub flags: u32,
-    /// The CUDA stream of the call; not looked at by CPU contexts.
+    /// The CUDA stream of the call, of the context's device; NULL is the legacy default stream. It must outlive the work
+    /// that is queued on it. CPU contexts hand it on to callbacks and do not look at it.
     pub stream: *mut c_void,
     /// The seed of every random number of the call. Numbers come from Philox4x32-10 (Salmon et al. 2011) and depend on
     /// nothing but (seed, sample index, step, purpose, element): key = (seed low, seed high), counter = (element / 2,
@@ -55,11 +58,16 @@ unsafe impl Sized32 for mnemo_exec {
     }
 }
 
-/// Runs `body` under the caller's `exec`.
+/// Runs `body` on `engine` under the caller's `exec`. `waits`: the result goes to the host, so that a device's is waited for.
 ///
 /// # Safety
 /// `exec` is NULL or a valid struct whose pointers are valid.
-pub(super) unsafe fn with_exec<T>(exec: *const mnemo_exec, body: impl FnOnce(&Exec<'_>) -> Result<T>) -> Result<T> {
+pub(super) unsafe fn with_exec<T>(
+    exec: *const mnemo_exec,
+    engine: &SharedEngine,
+    waits: bool,
+    body: impl FnOnce(&Exec<'_>) -> Result<T>,
+) -> Result<T> {
     // SAFETY: the caller's promise.
     let raw = unsafe { read_sized("exec", exec) }?;
     if raw.flags & !MNEMO_EXEC_CHECK != 0 {
@@ -70,13 +78,19 @@ pub(super) unsafe fn with_exec<T>(exec: *const mnemo_exec, body: impl FnOnce(&Ex
     let exec = Exec {
         seed: raw.seed,
         stream: raw.stream as usize,
+        check: waits || raw.flags & MNEMO_EXEC_CHECK != 0,
         // SAFETY: the caller's promise.
         cancel: unsafe { raw.cancel.as_ref() }.map(|c| &c.cancel),
         progress: std::cell::RefCell::new(if raw.progress.is_some() { Some(&mut report) } else { None }),
         ..Exec::default()
     };
     exec.check()?;
-    body(&exec)
+    let (mut body, mut result) = (Some(body), None);
+    engine.within(&exec, &mut || {
+        result = body.take().map(|body| body(&exec)).transpose()?;
+        Ok(())
+    })?;
+    Ok(result.expect("an engine runs what it is given"))
 }
 
 /// Fills `exec` with its initial values; `size` is sizeof *exec.

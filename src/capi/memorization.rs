@@ -3,7 +3,7 @@
 use super::dataset::mnemo_dataset;
 use super::exec::{mnemo_exec, with_exec};
 use super::status::mnemo_error;
-use super::tensor::{mnemo_tensor, output, real_matrix};
+use super::tensor::{fill, is_on_host, mnemo_tensor, output, real_matrix};
 use super::{Sized32, count, given, guard, initialise, read_sized, required, reserved, write_sized};
 use crate::error::Error;
 use crate::memorization::{Metric, check_k, memorization, nearest};
@@ -120,32 +120,39 @@ pub unsafe extern "C" fn mnemo_nearest(
     unsafe {
         guard(err, || {
             let dataset = &required("dataset", dataset)?.dataset.clone();
-            let queries = real_matrix("queries", queries, dataset.rows().dim())?;
-            let metric = match metric {
-                MNEMO_METRIC_L2 => Metric::L2,
-                MNEMO_METRIC_COSINE => Metric::Cosine,
-                other => {
-                    return Err(Error::invalid(format!(
-                        "metric is {other}; it is MNEMO_METRIC_L2 (0) or MNEMO_METRIC_COSINE (1)"
-                    )));
+            let engine = dataset.engine();
+            with_exec(exec, engine, is_on_host(queries), |exec| {
+                let queries = real_matrix("queries", queries, dataset.rows().dim(), engine)?;
+                let metric = match metric {
+                    MNEMO_METRIC_L2 => Metric::L2,
+                    MNEMO_METRIC_COSINE => Metric::Cosine,
+                    other => {
+                        return Err(Error::invalid(format!(
+                            "metric is {other}; it is MNEMO_METRIC_L2 (0) or MNEMO_METRIC_COSINE (1)"
+                        )));
+                    }
+                };
+                let k = count("k", k)?;
+                check_k(dataset, k)?;
+                let shape = (queries.rows(), k);
+                let distance = output("distance", distance, shape, &[Dtype::F64, Dtype::F32], engine)?;
+                let index = output("index", index, shape, &[Dtype::I64], engine)?;
+                let found = nearest(dataset, &engine.load("queries", queries)?, metric, k, exec)?;
+                if let Some(mut to) = distance {
+                    fill("distance", engine, &mut to, |to| {
+                        found.distance.chunks_exact(k).enumerate().for_each(|(i, row)| to.set_row(i, row));
+                        Ok(())
+                    })?;
                 }
-            };
-            let k = count("k", k)?;
-            check_k(dataset, k)?;
-            let shape = (queries.rows(), k);
-            let distance = output("distance", distance, shape, &[Dtype::F64, Dtype::F32])?;
-            let index = output("index", index, shape, &[Dtype::I64])?;
-            let found =
-                with_exec(exec, |exec| nearest(dataset, &dataset.engine().load("queries", queries)?, metric, k, exec))?;
-            if let Some(mut to) = distance {
-                found.distance.chunks_exact(k).enumerate().for_each(|(i, row)| to.set_row(i, row));
-            }
-            if let Some(mut to) = index {
-                for (i, row) in found.index.chunks_exact(k).enumerate() {
-                    to.row_mut::<i64>(i).copy_from_slice(row);
+                if let Some(mut to) = index {
+                    fill("index", engine, &mut to, |to| {
+                        let rows = found.index.chunks_exact(k).enumerate();
+                        rows.for_each(|(i, row)| to.row_mut::<i64>(i).copy_from_slice(row));
+                        Ok(())
+                    })?;
                 }
-            }
-            Ok(())
+                Ok(())
+            })
         })
     }
 }
@@ -167,13 +174,14 @@ pub unsafe extern "C" fn mnemo_memorization(
     unsafe {
         guard(err, || {
             let dataset = &required("dataset", dataset)?.dataset.clone();
-            let generated = real_matrix("generated", generated, dataset.rows().dim())?;
+            let engine = dataset.engine();
             let options = read_sized("options", options)?;
             reserved("options", options.reserved)?;
             given("report", report)?;
             super::check_size("report", report)?;
-            let r = with_exec(exec, |exec| {
-                memorization(dataset, &dataset.engine().load("generated", generated)?, options.threshold, exec)
+            let r = with_exec(exec, engine, true, |exec| {
+                let generated = real_matrix("generated", generated, dataset.rows().dim(), engine)?;
+                memorization(dataset, &engine.load("generated", generated)?, options.threshold, exec)
             })?;
             let value = mnemo_memorization_report {
                 struct_size: 0,

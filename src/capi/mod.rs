@@ -63,7 +63,10 @@ unsafe fn guard(err: *mut status::mnemo_error, body: impl FnOnce() -> Result<()>
         Ok(Ok(())) => (status::MNEMO_OK, 0, String::new()),
         Ok(Err(e)) => {
             let native = match e {
-                Error::Io { native, .. } | Error::Callback { native, .. } => native,
+                Error::Io { native, .. }
+                | Error::Callback { native, .. }
+                | Error::Cuda { native, .. }
+                | Error::Compile { native, .. } => native,
                 _ => 0,
             };
             (status::code_of(&e), native, e.to_string())

@@ -3,11 +3,11 @@
 use super::exec::{mnemo_exec, with_exec};
 use super::score::{grade, mnemo_score};
 use super::status::mnemo_error;
-use super::tensor::{check_range, lend, mnemo_tensor, output};
+use super::tensor::{check_range, is_on_host, lend, mnemo_tensor, output};
 use super::{Sized32, array, count, flag, guard, initialise, read_sized, required, reserved};
 use crate::error::{Error, Result, try_collect, try_vec};
 use crate::sampler::{Grid, Options, Solver, sample};
-use crate::tensor::{Dtype, Matrix, ViewMut};
+use crate::tensor::{Dtype, Matrix, Place, View, ViewMut};
 use std::ffi::c_void;
 
 /// Solver: explicit Euler on the ODE dx/dt = -beta/2 x - g/2 s.
@@ -93,8 +93,8 @@ pub struct mnemo_sampler_options {
     /// How many.
     pub times_count: i64,
     /// Called after each step, and before the first with step = 0, with the time reached (0 after a denoising step;
-    /// RK45: that of the slowest sample) and the state [batch, dim] in the element type of x; on the thread that made
-    /// the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
+    /// RK45: that of the slowest sample) and the state [batch, dim] in the element type of x and in memory of its kind
+    /// (a device's is written when the stream has passed); on the thread that made the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
     pub observer: Option<unsafe extern "C" fn(user: *mut c_void, step: u64, t: f64, x: *const mnemo_tensor) -> i32>,
     /// Passed to `observer`.
     pub observer_user: *mut c_void,
@@ -220,46 +220,57 @@ pub unsafe extern "C" fn mnemo_sample(
             let score = required("score", score)?.score.clone();
             let raw = read_sized("options", options)?;
             let options = raw.read()?;
-            let given = required("x_inout", x_inout)?;
-            let batch = usize::try_from(given.rows)
-                .map_err(|_| Error::shape(format!("x_inout: rows is {}; it must not be negative", given.rows)))?;
-            let mut x = output("x_inout", x_inout, (batch, score.dim()), &[Dtype::F32, Dtype::F64])?
-                .ok_or_else(|| Error::invalid("x_inout is NULL"))?;
-            let dtype = x.view().dtype();
             let engine = score.engine();
-            let start = if options.from_prior {
-                engine.zeros(batch, score.dim())?
-            } else {
-                engine.load("x_inout", x.view())?
-            };
-            let mut observe = |step: u64, t: f64, state: &Matrix| {
-                let Some(f) = raw.observer else { return Ok(()) };
-                let len = batch * score.dim();
-                let (mut single, mut double): (Vec<f32>, Vec<f64>);
-                let mut view = if dtype == Dtype::F32 {
-                    single = try_vec(len, 0.0, "observer's state")?;
-                    ViewMut::new(&mut single, batch, score.dim())
+            with_exec(exec, engine, is_on_host(x_inout), |exec| {
+                let given = required("x_inout", x_inout)?;
+                let batch = usize::try_from(given.rows)
+                    .map_err(|_| Error::shape(format!("x_inout: rows is {}; it must not be negative", given.rows)))?;
+                let mut x = output("x_inout", x_inout, (batch, score.dim()), &[Dtype::F32, Dtype::F64], engine)?
+                    .ok_or_else(|| Error::invalid("x_inout is NULL"))?;
+                let dtype = x.view().dtype();
+                let start = if options.from_prior {
+                    engine.zeros(batch, score.dim())?
                 } else {
-                    double = try_vec(len, 0.0, "observer's state")?;
-                    ViewMut::new(&mut double, batch, score.dim())
+                    engine.load("x_inout", x.view())?
                 };
-                engine.store(state, &mut view);
-                let seen = lend(&view.view());
-                match f(raw.observer_user, step, t, &raw const seen) {
-                    0 => Ok(()),
-                    native => Err(Error::Callback {
-                        message: format!("the observer callback returned {native} at step {step}; 0 means go on"),
-                        native,
-                    }),
-                }
-            };
-            let end = with_exec(exec, |exec| {
+                let mut observe = |step: u64, t: f64, state: &Matrix| {
+                    let Some(f) = raw.observer else { return Ok(()) };
+                    let tell = |state: View<'_>| {
+                        let seen = lend(&state, engine.device());
+                        match f(raw.observer_user, step, t, &raw const seen) {
+                            0 => Ok(()),
+                            native => Err(Error::Callback {
+                                message: format!(
+                                    "the observer callback returned {native} at step {step}; 0 means go on"
+                                ),
+                                native,
+                            }),
+                        }
+                    };
+                    // In the memory where the caller keeps x.
+                    if x.view().place() == Place::Cuda {
+                        let mut copy = engine.zeros(batch, score.dim())?;
+                        let mut view = engine.lend(&mut copy, dtype);
+                        engine.store(state, &mut view)?;
+                        return tell(view.view());
+                    }
+                    let len = batch * score.dim();
+                    let (mut single, mut double): (Vec<f32>, Vec<f64>);
+                    let mut view = if dtype == Dtype::F32 {
+                        single = try_vec(len, 0.0, "observer's state")?;
+                        ViewMut::new(&mut single, batch, score.dim())
+                    } else {
+                        double = try_vec(len, 0.0, "observer's state")?;
+                        ViewMut::new(&mut double, batch, score.dim())
+                    };
+                    engine.store(state, &mut view)?;
+                    tell(view.view())
+                };
                 let observer = raw.observer.is_some().then_some(&mut observe as &mut crate::sampler::Observer<'_>);
-                sample(&*score, &options, start, grade(dtype), observer, exec)
-            })?;
-            check_range("x_inout", &**engine, &end, &x)?;
-            engine.store(&end, &mut x);
-            Ok(())
+                let end = sample(&*score, &options, start, grade(dtype), observer, exec)?;
+                check_range("x_inout", engine, &end, &x)?;
+                engine.store(&end, &mut x)
+            })
         })
     }
 }

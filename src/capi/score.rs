@@ -7,12 +7,14 @@ use super::dataset::mnemo_dataset;
 use super::exec::{mnemo_exec, with_exec};
 use super::process::mnemo_process;
 use super::status::mnemo_error;
-use super::tensor::{check_column_range, check_range, input, mnemo_tensor, output, real_matrix, times};
+use super::tensor::{
+    check_column_range, check_range, fill, input, is_on_host, mnemo_tensor, output, real_matrix, times,
+};
 use super::{
     Sized32, count, flag, given, guard, hand_over, initialise, place, read_sized, required, reserved, take_back,
 };
 use crate::engine::Grade;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::score::{Custom, Empirical, Prediction, Regularizer, ScoreModel, Want};
 use crate::tensor::{Dtype, rounding};
 use host::Host;
@@ -87,7 +89,8 @@ unsafe impl Sized32 for mnemo_empirical_options {
 
 /// The host's model. Its functions run on the thread that called the library, once per evaluation for the whole batch,
 /// and may call the library. `x`, `v` and `out` are contiguous [batch, dim], F32 if the caller's matrix is F32 and F64
-/// if it is F64; `t` is a vector [batch] of F64. `stream` is that of the call. They return 0; anything else ends the
+/// if it is F64; `t` is a vector [batch] of F64. On a CUDA context all are in its device's memory, and what the functions
+/// do with them is queued on `stream`, that of the call. They return 0; anything else ends the
 /// call with MNEMO_E_CALLBACK and is its error's `native`. They must not let exceptions or panics escape.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -314,7 +317,7 @@ pub unsafe extern "C" fn mnemo_score_custom(
             if ops.eval.is_none() {
                 return Err(Error::invalid("ops: eval is NULL"));
             }
-            let host = Box::new(Host { ops, user });
+            let host = Box::new(Host { ops, user, device: engine.device() });
             hand_over(out, mnemo_score { score: Arc::new(Custom::new(engine, process, dim, prediction, host)) });
             Ok(())
         })
@@ -350,81 +353,91 @@ pub unsafe extern "C" fn mnemo_score_eval(
         guard(err, || {
             // The call's own share: a callback may release the handle.
             let score = required("score", score)?.score.clone();
-            let x = real_matrix("x", x, score.dim())?;
-            let t = times(t, x.rows())?;
-            given("outputs", outputs)?;
-            let o = read_sized("outputs", outputs)?;
-            reserved("outputs", o.reserved)?;
-            let (batch, vector) = (x.rows(), [Dtype::F64, Dtype::F32]);
-            let matrix = |name, p| output(name, p, (batch, score.dim()), &[x.dtype()]);
-            let column = |name, p| output(name, p, (batch, 1), &vector);
-            let mut out = [
-                (matrix("outputs.score", o.score)?),
-                (matrix("outputs.denoised", o.denoised)?),
-                (column("outputs.log_density", o.log_density)?),
-                (column("outputs.divergence", o.divergence)?),
-                (column("outputs.entropy", o.entropy)?),
-                (column("outputs.nearest_distance", o.nearest_distance)?),
-                (column("outputs.denoised_error_bound", o.denoised_error_bound)?),
-                (column("outputs.log_density_error_bound", o.log_density_error_bound)?),
-            ];
-            let nearest = output("outputs.nearest_index", o.nearest_index, (batch, 1), &[Dtype::I64])?;
-            let want = Want {
-                score: out[0].is_some(),
-                denoised: out[1].is_some(),
-                log_density: out[2].is_some(),
-                divergence: out[3].is_some(),
-                entropy: out[4].is_some(),
-                nearest_distance: out[5].is_some(),
-                nearest_index: nearest.is_some(),
-                denoised_error_bound: out[6].is_some(),
-                log_density_error_bound: out[7].is_some(),
-            };
             let engine = score.engine();
-            let e = with_exec(exec, |exec| score.eval(&engine.load("x", x)?, &t, want, grade(x.dtype()), exec))?;
-            let names = ["outputs.score", "outputs.denoised"];
-            for (name, (to, from)) in names.iter().zip(out[..2].iter().zip([&e.score, &e.denoised])) {
-                if let (Some(to), Some(from)) = (to, from) {
-                    check_range(name, &**engine, from, to)?;
+            with_exec(exec, engine, is_on_host(x), |exec| {
+                let x = real_matrix("x", x, score.dim(), engine)?;
+                let t = times(t, x.rows(), engine)?;
+                given("outputs", outputs)?;
+                let o = read_sized("outputs", outputs)?;
+                reserved("outputs", o.reserved)?;
+                let (batch, vector) = (x.rows(), [Dtype::F64, Dtype::F32]);
+                let matrix = |name, p| output(name, p, (batch, score.dim()), &[x.dtype()], engine);
+                let column = |name, p| output(name, p, (batch, 1), &vector, engine);
+                let mut out = [
+                    (matrix("outputs.score", o.score)?),
+                    (matrix("outputs.denoised", o.denoised)?),
+                    (column("outputs.log_density", o.log_density)?),
+                    (column("outputs.divergence", o.divergence)?),
+                    (column("outputs.entropy", o.entropy)?),
+                    (column("outputs.nearest_distance", o.nearest_distance)?),
+                    (column("outputs.denoised_error_bound", o.denoised_error_bound)?),
+                    (column("outputs.log_density_error_bound", o.log_density_error_bound)?),
+                ];
+                let nearest = output("outputs.nearest_index", o.nearest_index, (batch, 1), &[Dtype::I64], engine)?;
+                let want = Want {
+                    score: out[0].is_some(),
+                    denoised: out[1].is_some(),
+                    log_density: out[2].is_some(),
+                    divergence: out[3].is_some(),
+                    entropy: out[4].is_some(),
+                    nearest_distance: out[5].is_some(),
+                    nearest_index: nearest.is_some(),
+                    denoised_error_bound: out[6].is_some(),
+                    log_density_error_bound: out[7].is_some(),
+                };
+                let e = score.eval(&engine.load("x", x)?, &t, want, grade(x.dtype()), exec)?;
+                let names = ["outputs.score", "outputs.denoised"];
+                for (name, (to, from)) in names.iter().zip(out[..2].iter().zip([&e.score, &e.denoised])) {
+                    if let (Some(to), Some(from)) = (to, from) {
+                        check_range(name, engine, from, to)?;
+                    }
                 }
-            }
-            // The bound is that of float64 numbers; what is written as F32 is rounded once more.
-            let mut density_bound = e.log_density_error_bound;
-            if let (Some(bound), Some(to), Some(density)) = (&mut density_bound, &out[2], &e.log_density) {
-                bound.iter_mut().zip(density).for_each(|(b, v)| *b += rounding(to.view().dtype(), *v));
-            }
-            let columns =
-                [e.log_density, e.divergence, e.entropy, e.nearest_distance, e.denoised_error_bound, density_bound];
-            let names = [
-                "outputs.log_density",
-                "outputs.divergence",
-                "outputs.entropy",
-                "outputs.nearest_distance",
-                "outputs.denoised_error_bound",
-                "outputs.log_density_error_bound",
-            ];
-            for (name, (to, from)) in names.iter().zip(out[2..].iter().zip(&columns)) {
-                if let (Some(to), Some(from)) = (to, from) {
-                    check_column_range(name, from, to)?;
+                // The bound is that of float64 numbers; what is written as F32 is rounded once more.
+                let mut density_bound = e.log_density_error_bound;
+                if let (Some(bound), Some(to), Some(density)) = (&mut density_bound, &out[2], &e.log_density) {
+                    bound.iter_mut().zip(density).for_each(|(b, v)| *b += rounding(to.view().dtype(), *v));
                 }
-            }
-            for (to, from) in out[..2].iter_mut().zip([e.score, e.denoised]) {
-                if let (Some(to), Some(from)) = (to, from) {
-                    engine.store(&from, to);
+                let columns =
+                    [e.log_density, e.divergence, e.entropy, e.nearest_distance, e.denoised_error_bound, density_bound];
+                let names = [
+                    "outputs.log_density",
+                    "outputs.divergence",
+                    "outputs.entropy",
+                    "outputs.nearest_distance",
+                    "outputs.denoised_error_bound",
+                    "outputs.log_density_error_bound",
+                ];
+                for (name, (to, from)) in names.iter().zip(out[2..].iter().zip(&columns)) {
+                    if let (Some(to), Some(from)) = (to, from) {
+                        check_column_range(name, from, to)?;
+                    }
                 }
-            }
-            for (i, (to, from)) in out[2..].iter_mut().zip(columns).enumerate() {
-                if let (Some(to), Some(from)) = (to, from) {
-                    // A bound in F32 is rounded up.
-                    if i < 4 { to.set_column(&from) } else { to.set_column_upward(&from) }
+                for (to, from) in out[..2].iter_mut().zip([e.score, e.denoised]) {
+                    if let (Some(to), Some(from)) = (to, from) {
+                        engine.store(&from, to)?;
+                    }
                 }
-            }
-            if let (Some(mut to), Some(from)) = (nearest, e.nearest_index) {
-                for (i, n) in from.into_iter().enumerate() {
-                    to.row_mut::<i64>(i)[0] = n;
+                for (i, (to, from)) in out[2..].iter_mut().zip(columns).enumerate() {
+                    if let (Some(to), Some(from)) = (to, from) {
+                        fill(names[i], engine, to, |to| {
+                            // A bound in F32 is rounded up.
+                            if i < 4 {
+                                to.set_column(&from)
+                            } else {
+                                to.set_column_upward(&from)
+                            }
+                            Ok(())
+                        })?;
+                    }
                 }
-            }
-            Ok(())
+                if let (Some(mut to), Some(from)) = (nearest, e.nearest_index) {
+                    fill("outputs.nearest_index", engine, &mut to, |to| {
+                        from.iter().enumerate().for_each(|(i, &n)| to.row_mut::<i64>(i)[0] = n);
+                        Ok(())
+                    })?;
+                }
+                Ok(())
+            })
         })
     }
 }
@@ -449,28 +462,27 @@ pub unsafe extern "C" fn mnemo_score_jvp(
         guard(err, || {
             // The call's own share: a callback may release the handle.
             let score = required("score", score)?.score.clone();
-            let x = real_matrix("x", x, score.dim())?;
-            let t = times(t, x.rows())?;
-            let v = input("v", v)?;
-            super::tensor::expect_dtype("v", v.dtype(), &[x.dtype()])?;
-            if (v.rows(), v.cols()) != (x.rows(), x.cols()) {
-                return Err(Error::shape(format!(
-                    "v: {} x {}; it must be of the shape of x, {} x {}",
-                    v.rows(),
-                    v.cols(),
-                    x.rows(),
-                    x.cols()
-                )));
-            }
-            let mut out =
-                output("out", out, (x.rows(), x.cols()), &[x.dtype()])?.ok_or_else(|| Error::invalid("out is NULL"))?;
             let engine = score.engine();
-            let product = with_exec(exec, |exec| -> Result<_> {
-                score.jvp(&engine.load("x", x)?, &t, &engine.load("v", v)?, grade(x.dtype()), exec)
-            })?;
-            check_range("out", &**engine, &product, &out)?;
-            engine.store(&product, &mut out);
-            Ok(())
+            with_exec(exec, engine, is_on_host(x), |exec| {
+                let x = real_matrix("x", x, score.dim(), engine)?;
+                let t = times(t, x.rows(), engine)?;
+                let v = input("v", v, engine)?;
+                super::tensor::expect_dtype("v", v.dtype(), &[x.dtype()])?;
+                if (v.rows(), v.cols()) != (x.rows(), x.cols()) {
+                    return Err(Error::shape(format!(
+                        "v: {} x {}; it must be of the shape of x, {} x {}",
+                        v.rows(),
+                        v.cols(),
+                        x.rows(),
+                        x.cols()
+                    )));
+                }
+                let mut out = output("out", out, (x.rows(), x.cols()), &[x.dtype()], engine)?
+                    .ok_or_else(|| Error::invalid("out is NULL"))?;
+                let product = score.jvp(&engine.load("x", x)?, &t, &engine.load("v", v)?, grade(x.dtype()), exec)?;
+                check_range("out", engine, &product, &out)?;
+                engine.store(&product, &mut out)
+            })
         })
     }
 }

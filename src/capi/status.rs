@@ -20,7 +20,7 @@ pub const MNEMO_E_NOMEM: i32 = 5;
 pub const MNEMO_E_IO: i32 = 6;
 /// The CUDA driver reported an error; `native` is its number.
 pub const MNEMO_E_CUDA: i32 = 7;
-/// A kernel could not be compiled; `native` is NVRTC's number.
+/// A kernel could not be compiled or loaded; `native` is the number of NVRTC or of the CUDA driver.
 pub const MNEMO_E_COMPILE: i32 = 8;
 /// A cancel handle or a progress callback asked to stop.
 pub const MNEMO_E_CANCELLED: i32 = 9;
@@ -78,6 +78,9 @@ pub(crate) fn code_of(e: &Error) -> i32 {
         Error::Cancelled(_) => MNEMO_E_CANCELLED,
         Error::Callback { .. } => MNEMO_E_CALLBACK,
         Error::Unsupported(_) => MNEMO_E_UNSUPPORTED,
+        Error::Cuda { .. } => MNEMO_E_CUDA,
+        Error::Compile { .. } => MNEMO_E_COMPILE,
+        Error::Poisoned(_) => MNEMO_E_POISONED,
     }
 }
 

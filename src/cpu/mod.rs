@@ -183,34 +183,39 @@ impl Engine for Cpu {
         Ok(m)
     }
 
-    fn store(&self, from: &Matrix, to: &mut ViewMut<'_>) {
+    fn store(&self, from: &Matrix, to: &mut ViewMut<'_>) -> Result<()> {
         for (i, row) in from.host().chunks_exact(from.cols().max(1)).enumerate() {
             to.set_row(i, row);
         }
+        Ok(())
     }
 
-    fn first_beyond(&self, x: &Matrix, limit: f64) -> Option<usize> {
+    fn first_beyond(&self, x: &Matrix, limit: f64) -> Result<Option<usize>> {
         // NaN is not below anything; a part at a time, because only a loop without an exit vectorises.
         const PART: usize = 64;
         let inside = |v: &f64| v.abs() <= limit;
-        let part = x.host().chunks(PART).position(|part| !part.iter().fold(true, |all, v| all & inside(v)))? * PART;
-        x.host()[part..].iter().position(|v| !inside(v)).map(|i| (part + i) / x.cols())
+        let part = x.host().chunks(PART).position(|part| !part.iter().fold(true, |all, v| all & inside(v)));
+        let at = part.map_or(x.host().len(), |part| part * PART);
+        Ok(x.host()[at..].iter().position(|v| !inside(v)).map(|i| (at + i) / x.cols()))
     }
 
-    fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) {
+    fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) -> Result<()> {
         elementwise::combine(&self.pool, self.isa, out, keep, terms);
+        Ok(())
     }
 
-    fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) {
+    fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) -> Result<()> {
         elementwise::add_normal(&self.pool, out, factor, stream, first_sample);
+        Ok(())
     }
 
     fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Result<Vec<f64>> {
         elementwise::dot_rows(x, y)
     }
 
-    fn error_norms(&self, out: &mut [f64], error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) {
+    fn error_norms(&self, out: &mut [f64], error: &Matrix, x: &Matrix, y: &Matrix, rtol: f64, atol: f64) -> Result<()> {
         elementwise::error_norms(out, error, x, y, rtol, atol);
+        Ok(())
     }
 
     fn gather(&self, from: &Matrix, rows: &[usize]) -> Result<Matrix> {
@@ -222,26 +227,29 @@ impl Engine for Cpu {
         Ok(out)
     }
 
-    fn copy_rows(&self, from: &Matrix, rows: &[usize], to: &mut Matrix) {
+    fn copy_rows(&self, from: &Matrix, rows: &[usize], to: &mut Matrix) -> Result<()> {
         let d = from.cols();
         for row in rows.iter().map(|i| i * d..(i + 1) * d) {
             to.host_mut()[row.clone()].copy_from_slice(&from.host()[row]);
         }
+        Ok(())
     }
 
-    fn keep_rows(&self, m: &mut Matrix, rows: &[usize]) {
+    fn keep_rows(&self, m: &mut Matrix, rows: &[usize]) -> Result<()> {
         let d = m.cols();
         for (to, &from) in rows.iter().enumerate() {
             m.host_mut().copy_within(from * d..(from + 1) * d, to * d);
         }
         m.truncate(rows.len());
+        Ok(())
     }
 
-    fn scatter(&self, from: &Matrix, rows: &[usize], to: &mut Matrix) {
+    fn scatter(&self, from: &Matrix, rows: &[usize], to: &mut Matrix) -> Result<()> {
         let d = from.cols();
         for (row, &i) in from.host().chunks_exact(d.max(1)).zip(rows) {
             to.host_mut()[i * d..(i + 1) * d].copy_from_slice(row);
         }
+        Ok(())
     }
 
     fn empirical(&self, query: &Query<'_>, out: Moments<'_>, exec: &Exec<'_>) -> Result<()> {

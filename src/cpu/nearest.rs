@@ -15,7 +15,7 @@ use super::tile::{Buffer, Plan, SquaredDifference, decode, pack, pair_sums};
 use super::vector::Isa;
 use super::{InstructionSet, Kernel};
 use crate::dataset::Rows;
-use crate::engine::{Metric, Search};
+use crate::engine::{Metric, Search, no_direction};
 use crate::error::{Error, Result, per_row, try_vec};
 use crate::exec::{Exec, Stop};
 use std::ops::Range;
@@ -157,9 +157,7 @@ pub fn run(
     if metric == Metric::Cosine
         && let Some(i) = x.host().chunks_exact(x.cols()).position(|row| row.iter().all(|&v| v == 0.0))
     {
-        return Err(Error::invalid(format!(
-            "queries: row {i} is all zeros, which has no direction and no cosine distance; leave it out"
-        )));
+        return Err(no_direction(i));
     }
     let bounds = if few { Bounds::of(pool, isa, rows, Some(batch), limit)? } else { None };
     // A search by bounds reads the data once for a whole wave.

@@ -103,6 +103,7 @@ impl Dataset {
                 Some(groups)
             }
         };
+        engine.prepare(&rows)?;
         Ok(Self { engine, rows, groups })
     }
 

@@ -187,13 +187,19 @@ impl Rows {
     /// Row `n` as it lies in memory; nothing where it is in a file.
     #[inline(always)]
     pub fn raw(&self, n: usize) -> &[u8] {
+        self.raw_rows(n..n + 1)
+    }
+
+    /// The rows of `range` as they lie in memory, one after the other; nothing where they are in a file.
+    #[inline(always)]
+    pub fn raw_rows(&self, range: Range<usize>) -> &[u8] {
         #[inline(always)]
         fn bytes_of<T>(raw: &[T]) -> &[u8] {
             // SAFETY: numbers have no padding, and a byte may be read at any address of them.
             unsafe { std::slice::from_raw_parts(raw.as_ptr().cast(), size_of_val(raw)) }
         }
         let Stored::Memory(values) = &self.stored else { return &[] };
-        let range = n * self.dim..(n + 1) * self.dim;
+        let range = range.start * self.dim..range.end * self.dim;
         match values {
             Values::U8(v) => &v[range],
             Values::F32(v) => bytes_of(&v[range]),

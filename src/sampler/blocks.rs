@@ -37,7 +37,7 @@ pub fn run(
     let blocks = try_collect(count, (0..count).map(start), "blocks of samples")?;
     // The host's callbacks stay on this thread: a block only notes how far it is, and is told to stop.
     let (total, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let (seed, stream, cancel) = (exec.seed, exec.stream, exec.cancel);
+    let Exec { seed, stream, check, cancel, .. } = *exec;
     let task = |b: usize| {
         let block = &blocks[b];
         let mut note = |done: u64, of: u64| {
@@ -45,7 +45,7 @@ pub fn run(
             total.store(of, Ordering::Relaxed);
             !stop.load(Ordering::Relaxed)
         };
-        let exec = Exec { seed, stream, cancel, progress: RefCell::new(Some(&mut note)), ..Exec::default() };
+        let exec = Exec { seed, stream, check, cancel, progress: RefCell::new(Some(&mut note)), ..Exec::default() };
         let mut state = block.state.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = std::mem::replace(&mut *state, Err(Error::Cancelled("a block of samples panicked".into())));
         *state = begun.and_then(|x| run_block(score, options, nodes, x, grade, None, &exec, block.first_row));
@@ -62,7 +62,7 @@ pub fn run(
     watched?;
     for block in blocks {
         let end = block.state.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-        engine.scatter(&end, &per_row(end.rows(), |i| block.first_row + i)?, &mut x);
+        engine.scatter(&end, &per_row(end.rows(), |i| block.first_row + i)?, &mut x)?;
     }
     let total = total.load(Ordering::Relaxed);
     exec.report(total, total)?;

@@ -26,7 +26,7 @@ pub fn run(
         let stepper = Stepper { model, options, step: i, total, t: w[0], p: model.score.process().eval(w[0])? };
         let end = w[1].is_nan();
         if end { stepper.denoise(&mut state) } else { stepper.step(&mut state, w[1]) }?;
-        if let Some(row) = model.engine().first_beyond(&state.x, LARGEST) {
+        if let Some(row) = model.engine().first_beyond(&state.x, LARGEST)? {
             return Err(Error::invalid(format!(
                 "solver {:?}: sample {} is beyond {LARGEST:e} after step {i} (t = {:?}); use more steps",
                 options.solver,
@@ -84,14 +84,14 @@ impl Stepper<'_, '_> {
     }
 
     /// x ← a x + Σ c · matrix.
-    fn add<const N: usize>(&self, x: &mut Matrix, a: f64, terms: [(f64, &Matrix); N]) {
-        self.model.engine().combine(x, Some(All(a)), &terms.map(|(c, m)| (All(c), m)));
+    fn add<const N: usize>(&self, x: &mut Matrix, a: f64, terms: [(f64, &Matrix); N]) -> Result<()> {
+        self.model.engine().combine(x, Some(All(a)), &terms.map(|(c, m)| (All(c), m)))
     }
 
-    fn add_noise(&self, x: &mut Matrix, scale: f64, purpose: Purpose) {
+    fn add_noise(&self, x: &mut Matrix, scale: f64, purpose: Purpose) -> Result<()> {
         let stream = Stream { seed: self.model.exec.seed, purpose, step: self.step as u32 };
         let first = self.options.first_sample + self.model.first_row as u64;
-        self.model.engine().add_normal(x, All(scale), stream, first);
+        self.model.engine().add_normal(x, All(scale), stream, first)
     }
 
     /// x ← a x + b x̂0 + c s.
@@ -109,7 +109,7 @@ impl Stepper<'_, '_> {
         }
         let (t_hat, p_hat) = self.churn(&mut state.x)?;
         let State { x, next, .. } = state;
-        self.add(x, p_hat.m, []);
+        self.add(x, p_hat.m, [])?;
         self.model.denoised(next, x, t_hat)?;
         swap(x, next);
         Ok(())
@@ -127,9 +127,9 @@ impl Stepper<'_, '_> {
         let h = next - self.t;
         let State { x, next: ahead, slope, .. } = state;
         self.model.combine(slope, x, All(self.t), of_model(self.model.flow(self.t)?))?;
-        self.add(x, 1.0, [(h, slope)]);
+        self.add(x, 1.0, [(h, slope)])?;
         self.model.combine(ahead, x, All(next), of_model(self.model.flow(next)?))?;
-        self.add(x, 1.0, [(-0.5 * h, slope), (0.5 * h, ahead)]);
+        self.add(x, 1.0, [(-0.5 * h, slope), (0.5 * h, ahead)])?;
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl Stepper<'_, '_> {
         let kept = (q.sigma * q.sigma - noise * noise).max(0.0).sqrt();
         self.advance(state, (0.0, q.m, -kept * sigma))?;
         if noise > 0.0 {
-            self.add_noise(&mut state.x, noise, Purpose::Step);
+            self.add_noise(&mut state.x, noise, Purpose::Step)?;
         }
         Ok(())
     }
@@ -157,9 +157,9 @@ impl Stepper<'_, '_> {
         match step.replace(h) {
             Some(last) if last.is_finite() => {
                 let half = 0.5 * h / last;
-                self.add(x, kept, [(weight * (1.0 + half), denoised), (-weight * half, before)]);
+                self.add(x, kept, [(weight * (1.0 + half), denoised), (-weight * half, before)])?;
             }
-            _ => self.add(x, kept, [(weight, denoised)]),
+            _ => self.add(x, kept, [(weight, denoised)])?,
         }
         swap(denoised, before);
         Ok(())
@@ -178,7 +178,7 @@ impl Stepper<'_, '_> {
         let (b, c) = self.model.flow(self.t)?;
         self.advance(state, (1.0, h * b, h * (c - 0.5 * alpha2 * g)))?;
         if alpha2 > 0.0 {
-            self.add_noise(&mut state.x, (alpha2 * g * -h).sqrt(), Purpose::Step);
+            self.add_noise(&mut state.x, (alpha2 * g * -h).sqrt(), Purpose::Step)?;
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Stepper<'_, '_> {
         let r = self.p.sigma / self.p.m;
         let churned = (o.s_churn / self.total as f64).min(std::f64::consts::SQRT_2 - 1.0);
         let gamma = if (o.s_min..=o.s_max).contains(&r) { churned } else { 0.0 };
-        self.add(x, 1.0 / self.p.m, []);
+        self.add(x, 1.0 / self.p.m, [])?;
         if gamma == 0.0 {
             return Ok((self.t, self.p));
         }
@@ -205,7 +205,7 @@ impl Stepper<'_, '_> {
         let t_hat = process.time_of_ratio((r * (1.0 + gamma)).min(top.sigma / top.m))?;
         let p_hat = process.eval(t_hat)?;
         let r_hat = p_hat.sigma / p_hat.m;
-        self.add_noise(x, o.s_noise * (r_hat * r_hat - r * r).max(0.0).sqrt(), Purpose::Churn);
+        self.add_noise(x, o.s_noise * (r_hat * r_hat - r * r).max(0.0).sqrt(), Purpose::Churn)?;
         Ok((t_hat, p_hat))
     }
 
@@ -216,15 +216,15 @@ impl Stepper<'_, '_> {
         let (r_hat, r_next) = (p_hat.sigma / p_hat.m, q.sigma / q.m);
         // dy/dr = ε̂ = -σ s, evaluated at x = m y.
         let mut slope = |to: &mut Matrix, y: &Matrix, t: f64, p: Marginal| {
-            self.model.engine().combine(scaled, None, &[(All(p.m), y)]);
+            self.model.engine().combine(scaled, None, &[(All(p.m), y)])?;
             self.model.combine(to, scaled, All(t), of_model((0.0, -p.sigma)))
         };
         let h = r_next - r_hat;
         slope(first, y, t_hat, p_hat)?;
-        self.add(y, 1.0, [(h, first)]);
+        self.add(y, 1.0, [(h, first)])?;
         slope(second, y, next, q)?;
-        self.add(y, 1.0, [(-0.5 * h, first), (0.5 * h, second)]);
-        self.add(y, q.m, []);
+        self.add(y, 1.0, [(-0.5 * h, first), (0.5 * h, second)])?;
+        self.add(y, q.m, [])?;
         Ok(())
     }
 }

@@ -160,8 +160,8 @@ pub fn sample(
     if options.from_prior {
         let stream = Stream { seed: exec.seed, purpose: Purpose::Prior, step: 0 };
         let engine = score.engine();
-        engine.combine(&mut x, None, &[]);
-        engine.add_normal(&mut x, Factor::All(start.sigma), stream, options.first_sample);
+        engine.combine(&mut x, None, &[])?;
+        engine.add_normal(&mut x, Factor::All(start.sigma), stream, options.first_sample)?;
     }
     if let Some(observe) = observer.as_mut() {
         observe(0, nodes[0], &x)?;

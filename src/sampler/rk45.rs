@@ -56,7 +56,7 @@ pub fn run(
             model.exec.report(done * SEGMENT + part, done_at as u64 * SEGMENT)?;
             front.attempt(model)?;
             front.judge(model, options, end)?;
-            front.retire(model, end, &mut x, observer.is_some());
+            front.retire(model, end, &mut x, observer.is_some())?;
             round += 1;
             if round == MOST_ROUNDS {
                 return Err(Error::invalid(format!("rtol {:e}: no end after {round} steps", options.rtol)));
@@ -171,7 +171,7 @@ impl Front {
     fn attempt(&mut self, model: &Model<'_, '_>) -> Result<()> {
         let Self { t, h, x, slope, stages, to, slope_there, error, columns, .. } = self;
         let engine = model.engine();
-        engine.combine(&mut stages[0], None, &[(Rows(h), slope)]);
+        engine.combine(&mut stages[0], None, &[(Rows(h), slope)])?;
         for s in 1..=6 {
             let (before, after) = stages.split_at_mut(s);
             let weights = if s < 6 { A[s] } else { &B };
@@ -179,7 +179,7 @@ impl Front {
             for (term, stage) in terms[1..].iter_mut().zip(weights.iter().zip(&*before)) {
                 *term = (All(*stage.0), stage.1);
             }
-            engine.combine(to, None, &terms[..=s]);
+            engine.combine(to, None, &terms[..=s])?;
             let c = if s < 6 { C[s] } else { 1.0 };
             for (at, (t, h)) in columns.t.iter_mut().zip(t.iter().zip(&*h)) {
                 *at = t + c * h;
@@ -196,7 +196,7 @@ impl Front {
         for (term, stage) in terms.iter_mut().zip(E.iter().zip(&*stages)) {
             *term = (All(*stage.0), stage.1);
         }
-        engine.combine(error, None, &terms);
+        engine.combine(error, None, &terms)?;
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Front {
     fn judge(&mut self, model: &Model<'_, '_>, options: &Options, end: f64) -> Result<()> {
         let Self { samples, t, h, x, slope, to, slope_there, error, norms, rows, columns, .. } = self;
         let engine = model.engine();
-        engine.error_norms(norms, error, x, to, options.rtol, options.atol);
+        engine.error_norms(norms, error, x, to, options.rtol, options.atol)?;
         rows.clear();
         for row in 0..samples.len() {
             let norm = norms[row];
@@ -235,27 +235,27 @@ impl Front {
             swap(x, to);
             swap(slope, slope_there);
         } else {
-            engine.copy_rows(to, rows, x);
-            engine.copy_rows(slope_there, rows, slope);
+            engine.copy_rows(to, rows, x)?;
+            engine.copy_rows(slope_there, rows, slope)?;
         }
         Ok(())
     }
 
     /// Hands the samples that are at the end to `all`, and every sample if somebody looks.
-    fn retire(&mut self, model: &Model<'_, '_>, end: f64, all: &mut Matrix, seen: bool) {
+    fn retire(&mut self, model: &Model<'_, '_>, end: f64, all: &mut Matrix, seen: bool) -> Result<()> {
         let Self { samples, t, h, x, slope, stages, to, slope_there, error, norms, rows, columns } = self;
         let (engine, before) = (model.engine(), samples.len());
         rows.clear();
         rows.extend((0..before).filter(|&row| t[row] > end));
         let left = rows.len();
         if seen || left < before {
-            engine.scatter(x, samples, all);
+            engine.scatter(x, samples, all)?;
         }
         if left == before {
-            return;
+            return Ok(());
         }
-        engine.keep_rows(x, rows);
-        engine.keep_rows(slope, rows);
+        engine.keep_rows(x, rows)?;
+        engine.keep_rows(slope, rows)?;
         for (to, &row) in rows.iter().enumerate() {
             (samples[to], t[to], h[to]) = (samples[row], t[row], h[row]);
         }
@@ -265,6 +265,7 @@ impl Front {
             column.truncate(left);
         }
         stages.iter_mut().chain([to, slope_there, error]).for_each(|matrix| matrix.truncate(left));
+        Ok(())
     }
 }
 
@@ -280,7 +281,7 @@ fn first_steps(
     let engine = model.engine();
     let norm = |v: &Matrix| {
         let mut norms = try_vec(x.rows(), 0.0, "one value per sample")?;
-        engine.error_norms(&mut norms, v, x, x, options.rtol, options.atol);
+        engine.error_norms(&mut norms, v, x, x, options.rtol, options.atol)?;
         Ok::<_, Error>(norms)
     };
     let (size, speed) = (norm(x)?, norm(slope)?);
@@ -291,12 +292,12 @@ fn first_steps(
     })?;
     let back = per_row(guess.len(), |i| -guess[i])?;
     let mut ahead = engine.zeros(x.rows(), x.cols())?;
-    engine.combine(&mut ahead, None, &[(All(1.0), x), (Rows(&back), slope)]);
+    engine.combine(&mut ahead, None, &[(All(1.0), x), (Rows(&back), slope)])?;
     let mut columns = Columns::new(guess.len())?;
     columns.t.iter_mut().zip(&guess).for_each(|(t, guess)| *t = start - guess);
     let mut change = engine.zeros(x.rows(), x.cols())?;
     columns.slope_at(model, &mut change, &ahead, None)?;
-    engine.combine(&mut change, Some(All(1.0)), &[(All(-1.0), slope)]);
+    engine.combine(&mut change, Some(All(1.0)), &[(All(-1.0), slope)])?;
     let change = norm(&change)?;
     per_row(x.rows(), |i| {
         let h = guess[i];

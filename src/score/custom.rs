@@ -5,7 +5,7 @@ use crate::engine::{Factor, Grade, SharedEngine};
 use crate::error::{Error, Result, per_row, try_vec};
 use crate::exec::Exec;
 use crate::process::{Marginal, Process};
-use crate::tensor::{Element, Matrix, View, ViewMut};
+use crate::tensor::{Dtype, Element, Matrix, View, ViewMut};
 
 /// What a model predicts from (x, t).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Prediction {
 }
 
 /// The host's model. Matrices are contiguous, F32 for callers who work in F32 and F64 for the others; times are F64, one
-/// per sample. A failure is the callback's own non-zero number.
+/// per sample. All are in the memory of the engine's device, where it has one. A failure is the callback's own non-zero number.
 pub trait Predictor: Send + Sync {
     /// Writes the prediction at `x` and `t` to `out`, both `[batch, dim]`; `stream` is that of the call.
     fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>, stream: usize) -> std::result::Result<(), i32>;
@@ -118,27 +118,62 @@ impl Custom {
         call: impl FnOnce(&[View<'_>], View<'_>, ViewMut<'_>) -> Option<std::result::Result<(), i32>>,
     ) -> Result<Matrix> {
         let (batch, d) = (inputs[0].rows(), self.dim);
+        if self.engine.device().is_some() {
+            return self.call_on_device(name, inputs, t, T::DTYPE, call);
+        }
         let host = |m: &&Matrix| {
             let mut copy = try_vec(batch * d, T::default(), "callback input")?;
-            self.engine.store(m, &mut ViewMut::new(&mut copy, batch, d));
+            self.engine.store(m, &mut ViewMut::new(&mut copy, batch, d))?;
             Ok(copy)
         };
         let copies = inputs.iter().map(host).collect::<Result<Vec<Vec<T>>>>()?;
         let views: Vec<View<'_>> = copies.iter().map(|c| View::new(c, batch, d)).collect();
         let mut out = try_vec(batch * d, T::default(), "callback output")?;
-        match call(&views, View::new(t, batch, 1), ViewMut::new(&mut out, batch, d)) {
-            None => Err(Error::unsupported("this custom score has no jvp callback")),
-            Some(Err(native)) => Err(Error::Callback {
-                message: format!("the {name} callback returned {native}; 0 means success"),
-                native,
-            }),
-            Some(Ok(())) => self.engine.load("out", View::new(&out, batch, d)).map_err(|e| match e {
-                Error::Invalid(e) => {
-                    Error::Callback { message: format!("the {name} callback wrote to {e}"), native: 0 }
-                }
-                other => other,
-            }),
+        succeeded(name, call(&views, View::new(t, batch, 1), ViewMut::new(&mut out, batch, d)))?;
+        self.engine.load("out", View::new(&out, batch, d)).map_err(|e| written(name, e))
+    }
+
+    /// The same with matrices and times in the engine's own memory; the host's work is queued on the stream of the call.
+    fn call_on_device(
+        &self,
+        name: &str,
+        inputs: &[&Matrix],
+        t: &[f64],
+        dtype: Dtype,
+        call: impl FnOnce(&[View<'_>], View<'_>, ViewMut<'_>) -> Option<std::result::Result<(), i32>>,
+    ) -> Result<Matrix> {
+        let (engine, batch) = (&self.engine, inputs[0].rows());
+        let mut copies = Vec::with_capacity(inputs.len());
+        for m in inputs {
+            let mut copy = engine.zeros(batch, self.dim)?;
+            engine.store(m, &mut engine.lend(&mut copy, dtype))?;
+            copies.push(copy);
         }
+        let (mut times, mut out) = (engine.load("t", View::new(t, batch, 1))?, engine.zeros(batch, self.dim)?);
+        let lent: Vec<ViewMut<'_>> = copies.iter_mut().map(|m| engine.lend(m, dtype)).collect();
+        let views: Vec<View<'_>> = lent.iter().map(ViewMut::view).collect();
+        let times = engine.lend(&mut times, Dtype::F64);
+        succeeded(name, call(&views, times.view(), engine.lend(&mut out, dtype)))?;
+        engine.load("out", engine.lend(&mut out, dtype).view()).map_err(|e| written(name, e))
+    }
+}
+
+/// What a callback's answer means.
+fn succeeded(name: &str, answer: Option<std::result::Result<(), i32>>) -> Result<()> {
+    match answer {
+        None => Err(Error::unsupported("this custom score has no jvp callback")),
+        Some(Err(native)) => {
+            Err(Error::Callback { message: format!("the {name} callback returned {native}; 0 means success"), native })
+        }
+        Some(Ok(())) => Ok(()),
+    }
+}
+
+/// The complaint about what a callback wrote.
+fn written(name: &str, e: Error) -> Error {
+    match e {
+        Error::Invalid(e) => Error::Callback { message: format!("the {name} callback wrote to {e}"), native: 0 },
+        other => other,
     }
 }
 
@@ -185,7 +220,7 @@ impl ScoreModel for Custom {
         let convert = |linear: &Linear| {
             let mut out = self.engine.zeros(x.rows(), self.dim)?;
             let terms = [(Factor::Rows(&linear.on_x), x), (Factor::Rows(&linear.on_prediction), &prediction)];
-            self.engine.combine(&mut out, None, &terms);
+            self.engine.combine(&mut out, None, &terms)?;
             Ok(out)
         };
         Ok(Evaluation {
@@ -208,7 +243,7 @@ impl ScoreModel for Custom {
             Grade::Single => self.call::<f32>("jvp", &[x, v], t, ask)?,
             Grade::Double => self.call::<f64>("jvp", &[x, v], t, ask)?,
         };
-        self.engine.combine(&mut out, Some(Factor::Rows(&linear.on_prediction)), &[(Factor::Rows(&linear.on_x), v)]);
+        self.engine.combine(&mut out, Some(Factor::Rows(&linear.on_prediction)), &[(Factor::Rows(&linear.on_x), v)])?;
         Ok(out)
     }
 }

@@ -132,7 +132,7 @@ fn combine(model: &(impl ScoreModel + ?Sized), out: &mut Matrix, step: Step<'_>,
     let mut all = vec![(terms.x, x)];
     all.extend(e.denoised.as_ref().map(|m| (terms.denoised, m)));
     all.extend(e.score.as_ref().map(|m| (terms.score, m)));
-    model.engine().combine(out, None, &all);
+    model.engine().combine(out, None, &all)?;
     Ok(())
 }
 

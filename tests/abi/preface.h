@@ -33,6 +33,18 @@
  * Any call may answer MNEMO_E_NOMEM or MNEMO_E_PANIC, and any that reads a struct MNEMO_E_UNSUPPORTED; the `Errors:`
  * line of a function names what else it may answer.
  *
+ * CUDA. A context made with device_type = MNEMO_CUDA computes on that device, in its primary context, which is that of
+ * PyTorch and of the CUDA runtime; the caller's current context is given back. Its calls take tensors in that device's
+ * memory, which are used in place, and in the host's, which are copied; `t` and the arrays of options are the host's.
+ * Work is queued on exec->stream, after the host's own work there. A call waits for it where a tensor that it was given
+ * is in the host's memory (`t` apart), for outputs of one number per row, for empirical Bayes, RK45 and nearest rows, and
+ * where MNEMO_EXEC_CHECK is set. Any other call neither waits nor, once the same call was made on that stream,
+ * allocates, and with one time for all rows it may be captured into a CUDA graph; a graph uses the work space of its
+ * stream, so it must run on that stream, or while no call does. A capture that a call cannot be part of is
+ * MNEMO_E_UNSUPPORTED. A device's outputs are unspecified after MNEMO_E_CUDA and MNEMO_E_CANCELLED; after a fault of the
+ * device every call on its contexts is MNEMO_E_POISONED. Results have the same bits for any split of a batch, and agree
+ * with those of a CPU context within their errors; random numbers agree to the bit.
+ *
  * Papers: reg = Baptista et al., "Memorization and regularization in generative diffusion models" (2025).
  */
 #ifndef MNEMO_H

@@ -10,6 +10,8 @@ use std::ffi::c_void;
 pub struct Host {
     pub ops: mnemo_score_ops,
     pub user: *mut c_void,
+    /// The device whose memory it is given, if it is not the host's.
+    pub device: Option<i32>,
 }
 
 // SAFETY: the header says on which threads the functions run; what `user` points to is the host's to protect.
@@ -32,7 +34,7 @@ fn success(status: i32) -> std::result::Result<(), i32> {
 
 impl Predictor for Host {
     fn eval(&self, x: View<'_>, t: View<'_>, out: ViewMut<'_>, stream: usize) -> std::result::Result<(), i32> {
-        let (x, t, mut out) = (lend(&x), lend(&t), lend(&out.view()));
+        let [x, t, mut out] = [&x, &t, &out.view()].map(|view| lend(view, self.device));
         let Some(f) = self.ops.eval else { unreachable!("checked when the score was made") };
         // SAFETY: the host's own function; the tensors describe live memory, `out` of it writable.
         success(unsafe { f(self.user, &raw const x, &raw const t, &raw mut out, stream as *mut c_void) })
@@ -46,7 +48,7 @@ impl Predictor for Host {
         out: ViewMut<'_>,
         stream: usize,
     ) -> Option<std::result::Result<(), i32>> {
-        let (x, t, v, mut out) = (lend(&x), lend(&t), lend(&v), lend(&out.view()));
+        let [x, t, v, mut out] = [&x, &t, &v, &out.view()].map(|view| lend(view, self.device));
         let f = self.ops.jvp?;
         // SAFETY: as in eval.
         let status =

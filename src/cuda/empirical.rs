@@ -1,0 +1,382 @@
+//! The fused pass behind every empirical score, in float64 (kernels/empirical.cu, kernels/measure.cu).
+//!
+//! Queries go in blocks and rows in segments, some of them at a time, so that buffers are bounded: neither changes a bit.
+
+use super::address;
+use super::elementwise::{matrix, uniform};
+use super::memory::Block;
+use super::rows::{self, Taken};
+use super::session::{Session, blocks, launch};
+use crate::dataset::Rows;
+use crate::engine::{Moments, Query};
+use crate::error::{Result, per_row, try_vec};
+use crate::exec::Exec;
+use crate::tensor::Matrix;
+
+/// Rows of a segment (`SEGMENT` of kernels/common.cuh).
+pub const SEGMENT: usize = 4096;
+/// Queries of a block at most.
+pub const QUERIES: usize = 256;
+/// Bytes that buffers of a block of queries may take, unless one segment takes more.
+const BUFFERS: usize = 64 << 20;
+const NUMBER: usize = size_of::<f64>();
+
+/// What a segment, and after the last all rows, give for a query (`Record` of kernels/records.cuh).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Record {
+    /// The smallest |y - x|².
+    distance: f64,
+    /// Σ w over all rows but the nearest, whose w is 1.
+    rest: f64,
+    /// Σ w (max ℓ - ℓ).
+    slope: f64,
+    row: i64,
+}
+
+/// How many segments rows have, and how many of them a launch takes.
+#[derive(Clone, Copy)]
+pub struct Segments {
+    pub all: usize,
+    pub at_a_time: usize,
+}
+
+impl Segments {
+    /// Where a segment takes `bytes` bytes of buffers.
+    pub fn new(rows: usize, bytes: usize) -> Self {
+        let all = rows.div_ceil(SEGMENT);
+        Self { all, at_a_time: (BUFFERS / bytes.max(1)).clamp(1, all) }
+    }
+
+    /// (first, count) of each launch.
+    pub fn launches(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.all).step_by(self.at_a_time).map(move |first| (first, self.at_a_time.min(self.all - first)))
+    }
+}
+
+/// The grid of a tiled kernel, and whether it is the one with low tiles: 8 queries by 128 columns, or 64 by 64.
+pub fn tiles(queries: usize, columns: usize, segments: usize) -> (bool, [usize; 3]) {
+    let low = queries <= 8;
+    let (down, across) = if low { (8, 128) } else { (64, 64) };
+    (low, [queries.div_ceil(down), columns.div_ceil(across), segments])
+}
+
+/// Some of the queries, and the buffers of their passes.
+struct Part<'a, 's> {
+    session: &'a Session<'s>,
+    rows: &'a Taken,
+    queries: usize,
+    dim: usize,
+    segments: Segments,
+    x: u64,
+    precision: Block,
+    /// One number per query and row: `[queries, segments, SEGMENT]`.
+    weights: Block,
+    /// The same, for second passes.
+    values: Option<Block>,
+    records: Block,
+    running: Block,
+    scales: Block,
+    partial: Block,
+}
+
+impl<'a, 's> Part<'a, 's> {
+    fn new(session: &'a Session<'s>, rows: &'a Taken, x: u64, precision: &[f64], second_pass: bool) -> Result<Self> {
+        let (queries, dim) = (precision.len(), rows.raw.dim as usize);
+        let columns = if second_pass { 2 } else { 1 };
+        let segments = Segments::new(rows.raw.count as usize, NUMBER * queries * (columns * SEGMENT + dim));
+        let room = |count: usize| session.room::<f64>(count, "sums over rows");
+        let at_a_time = segments.at_a_time;
+        let numbers = queries * at_a_time * SEGMENT;
+        Ok(Self {
+            session,
+            rows,
+            queries,
+            dim,
+            segments,
+            x,
+            precision: column(session, precision)?,
+            weights: room(numbers)?,
+            values: second_pass.then(|| room(numbers)).transpose()?,
+            records: session.room::<Record>(queries * at_a_time, "sums over rows")?,
+            running: session.room::<Record>(queries, "sums over rows")?,
+            scales: room(2 * queries * at_a_time)?,
+            partial: room(queries * at_a_time * dim)?,
+        })
+    }
+
+    /// to ← |y - x|² of the rows of some segments.
+    fn measure(&self, x: u64, (first, count): (usize, usize), to: &Block) -> Result<()> {
+        let (low, grid) = tiles(self.queries, SEGMENT, count);
+        let (rows, queries, first, count, to) =
+            (self.rows.raw, self.queries as i32, first as i64, count as i32, to.address());
+        if low {
+            launch!(self.session, "measure_8", grid, rows, x, 0u64, queries, first, count, to)
+        } else {
+            launch!(self.session, "measure_64", grid, rows, x, 0u64, queries, first, count, to)
+        }
+    }
+
+    /// to ← (y - x)·v.
+    fn project(&self, x: u64, v: u64, (first, count): (usize, usize), to: &Block) -> Result<()> {
+        let (low, grid) = tiles(self.queries, SEGMENT, count);
+        let (rows, queries, first, count, to) =
+            (self.rows.raw, self.queries as i32, first as i64, count as i32, to.address());
+        if low {
+            launch!(self.session, "project_8", grid, rows, x, v, queries, first, count, to)
+        } else {
+            launch!(self.session, "project_64", grid, rows, x, v, queries, first, count, to)
+        }
+    }
+
+    /// partial ← Σ w (y - shift) of each segment, w times `multiplier` where there is one.
+    fn accumulate(&self, (first, count): (usize, usize), multiplier: u64, shift: u64) -> Result<()> {
+        let (low, grid) = tiles(self.queries, self.dim, count);
+        let (rows, weights, queries) = (self.rows.raw, self.weights.address(), self.queries as i32);
+        let (first, count, to) = (first as i64, count as i32, self.partial.address());
+        if low {
+            launch!(self.session, "accumulate_8", grid, rows, weights, multiplier, shift, queries, first, count, to)
+        } else {
+            launch!(self.session, "accumulate_64", grid, rows, weights, multiplier, shift, queries, first, count, to)
+        }
+    }
+
+    /// to ← to merged with `partial`; with `scales` as weights of one maximum ask for, divided by their sum after the last.
+    fn merge_means(&self, (first, count): (usize, usize), weighted: bool, to: u64) -> Result<()> {
+        let scales = if weighted { self.scales.address() } else { 0 };
+        let last = weighted && first + count == self.segments.all;
+        let running = if last { self.running.address() } else { 0 };
+        launch!(
+            self.session,
+            "merge_means",
+            blocks(self.queries * self.dim),
+            self.partial.address(),
+            scales,
+            self.queries as i32,
+            self.dim as i32,
+            count as i32,
+            first as i64,
+            running,
+            to
+        )
+    }
+
+    /// Weights, their sums, and Σ w (y - shift) / Σ w for each (shift, to); a shift of NULL is 0.
+    fn first_pass(&self, means: &[(u64, u64)], exec: &Exec<'_>) -> Result<()> {
+        let (session, rows) = (self.session, self.rows.raw.count);
+        let (weights, precision) = (self.weights.address(), self.precision.address());
+        let (records, running, scales) = (self.records.address(), self.running.address(), self.scales.address());
+        for part in self.segments.launches() {
+            exec.check()?;
+            let (first, count) = (part.0 as i64, part.1 as i32);
+            self.measure(self.x, part, &self.weights)?;
+            launch!(session, "weights", [self.queries, part.1, 1], weights, precision, rows, count, first, records)?;
+            launch!(
+                session,
+                "merge_records",
+                blocks(self.queries),
+                records,
+                precision,
+                self.queries as i32,
+                first,
+                count,
+                running,
+                scales
+            )?;
+            for &(shift, to) in means {
+                self.accumulate(part, 0, shift)?;
+                self.merge_means(part, true, to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// trace ← Σ w |y - mean|², product ← Σ w (y - mean) ((y - mean)·v), of (v, product).
+    fn second_pass(
+        &self,
+        mean: u64,
+        trace: Option<&Block>,
+        product: Option<(u64, u64)>,
+        exec: &Exec<'_>,
+    ) -> Result<()> {
+        let (session, rows, queries) = (self.session, self.rows.raw.count, self.queries as i32);
+        let (weights, precision, running) = (self.weights.address(), self.precision.address(), self.running.address());
+        let Some(values) = &self.values else { unreachable!("asked for when the buffers were made") };
+        for part in self.segments.launches() {
+            exec.check()?;
+            let (first, count) = (part.0 as i64, part.1 as i32);
+            let each = [self.queries, part.1, 1];
+            self.measure(self.x, part, &self.weights)?;
+            launch!(session, "reweight", each, weights, precision, rows, queries, first, count, running)?;
+            if let Some(trace) = trace {
+                // The records of the first pass are done with.
+                let sums = self.records.address();
+                self.measure(mean, part, values)?;
+                launch!(session, "weighted_sums", each, weights, values.address(), rows, count, first, sums)?;
+                launch!(session, "merge_sums", blocks(self.queries), sums, queries, count, first, trace.address())?;
+            }
+            if let Some((v, product)) = product {
+                self.project(mean, v, part, values)?;
+                self.accumulate(part, values.address(), mean)?;
+                self.merge_means(part, false, product)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One number per query on the device. Where all are one, nothing is copied, and a graph can hold it.
+pub fn column(session: &Session<'_>, numbers: &[f64]) -> Result<Block> {
+    match uniform(numbers) {
+        None => session.upload(numbers, "one number per sample"),
+        Some(number) => {
+            let to = session.room::<f64>(numbers.len(), "one number per sample")?;
+            launch!(session, "fill", blocks(numbers.len()), to.address(), numbers.len() as i64, number)?;
+            Ok(to)
+        }
+    }
+}
+
+/// The address of row `first` of a matrix.
+fn from_row(m: &Matrix, first: usize) -> u64 {
+    address(m) + (first * m.cols() * NUMBER) as u64
+}
+
+pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec: &Exec<'_>) -> Result<()> {
+    let rows = rows::of(session, query.rows)?.take(session, query.rows, query.subset)?;
+    let (batch, dim) = (query.x.rows(), query.x.cols());
+    let second_pass = out.covariance_trace.is_some() || out.covariance_product.is_some();
+    let bounds = out.mean_error.is_some() || out.log_sum_error.is_some();
+    for first in (0..batch).step_by(QUERIES) {
+        exec.report(first as u64, batch as u64)?;
+        let here = first..(first + QUERIES).min(batch);
+        let queries = here.len();
+        let x = from_row(query.x, first);
+        let part = Part::new(session, &rows, x, &query.precision[here.clone()], second_pass)?;
+
+        let own_mean = match (&out.mean, second_pass) {
+            (None, true) => Some(matrix(session, queries, dim)?),
+            _ => None,
+        };
+        let mean = match (&out.mean, &own_mean) {
+            (Some(mean), _) => Some(from_row(mean, first)),
+            (None, own) => own.as_ref().map(address),
+        };
+        let offset = out.offset.as_ref().map(|offset| (x, from_row(offset, first)));
+        let means: Vec<_> = mean.map(|mean| (0, mean)).into_iter().chain(offset).collect();
+        part.first_pass(&means, exec)?;
+
+        let number = |wanted: bool| wanted.then(|| session.room::<f64>(queries, "one value per sample")).transpose();
+        let log_sum = number(out.log_sum.is_some())?;
+        let entropy = number(out.entropy.is_some())?;
+        let distance = number(out.nearest_distance.is_some())?;
+        let nearest = number(out.nearest.is_some())?;
+        let place = |block: &Option<Block>| block.as_ref().map_or(0, Block::address);
+        let wanted = [&log_sum, &entropy, &distance, &nearest];
+        if wanted.iter().any(|block| block.is_some()) {
+            let [log_sum, entropy, distance, nearest] = wanted.map(place);
+            let (running, precision) = (part.running.address(), part.precision.address());
+            launch!(
+                session,
+                "finish",
+                blocks(queries),
+                running,
+                precision,
+                rows.subset(),
+                queries as i32,
+                log_sum,
+                entropy,
+                distance,
+                nearest
+            )?;
+        }
+        let columns =
+            [(&mut out.log_sum, &log_sum), (&mut out.entropy, &entropy), (&mut out.nearest_distance, &distance)];
+        for (to, from) in columns {
+            if let (Some(to), Some(from)) = (to, from) {
+                session.download(from, &mut to[here.clone()])?;
+            }
+        }
+        if let (Some(to), Some(from)) = (&mut out.nearest, &nearest) {
+            session.download(from, &mut to[here.clone()])?;
+        }
+        if bounds {
+            let mut records = try_vec(queries, Record::default(), "one value per sample")?;
+            session.download(&part.running, &mut records)?;
+            let error_of = |i: usize| {
+                let x_error = query.x_error.map_or(0.0, |e| e[first + i]);
+                Bound { rows: query.rows, dim, precision: query.precision[first + i], x_error, sums: records[i] }
+            };
+            if let Some(to) = &mut out.mean_error {
+                to[here.clone()].copy_from_slice(&per_row(queries, |i| error_of(i).of_mean())?);
+            }
+            if let Some(to) = &mut out.log_sum_error {
+                to[here.clone()].copy_from_slice(&per_row(queries, |i| error_of(i).of_log_sum())?);
+            }
+        }
+
+        if second_pass {
+            let trace = number(out.covariance_trace.is_some())?;
+            let product = match (query.tangent, &out.covariance_product) {
+                (Some(v), Some(to)) => Some((from_row(v, first), from_row(to, first))),
+                _ => None,
+            };
+            part.second_pass(mean.expect("made above"), trace.as_ref(), product, exec)?;
+            if let (Some(to), Some(from)) = (&mut out.covariance_trace, &trace) {
+                session.download(from, &mut to[here.clone()])?;
+            }
+        }
+    }
+    exec.report(batch as u64, batch as u64)
+}
+
+/// What the errors of a query's sums are made of, all of them roundings in float64 (u = 2⁻⁵³) and the error ε of x.
+///
+/// With h = p/2 and D the distance of the nearest row, a row's D_n is off by (d + 3) u D_n of the sum and its differences
+/// and by 2ε √D_n + ε² of x, and so is h (D_n - D), which has two more roundings, and an exponential of less than 4 u. With
+/// E a_n = slope / (1 + rest) the mean of a_n = h (D_n - D), and by Jensen for √D_n, the mean error of an exponent is at most
+///
+///   Ē = (d + 9) u (2 h D + E a) + 2 h (2 ε √(D + E a / h) + ε²).
+struct Bound<'a> {
+    rows: &'a Rows,
+    dim: usize,
+    precision: f64,
+    x_error: f64,
+    sums: Record,
+}
+
+const U: f64 = 0.5 * f64::EPSILON;
+/// For what is of second order in the bounds, and the roundings of the bounds.
+const SLACK: f64 = 1.001;
+
+impl Bound<'_> {
+    /// Ē, and the roundings of sums over rows: 16 in a thread, 8 of a tree and 8 of warps, one of each segment.
+    fn of_exponents(&self) -> f64 {
+        let Record { distance, rest, slope, .. } = self.sums;
+        let (h, mean) = (0.5 * self.precision, slope / (1.0 + rest));
+        let far = if h > 0.0 { (distance + mean / h).sqrt() } else { 0.0 };
+        let segments = self.rows.len().div_ceil(SEGMENT) as f64;
+        let of_x = 2.0 * h * self.x_error * (2.0 * far + self.x_error);
+        (self.dim as f64 + 9.0) * U * (2.0 * h * distance + mean) + of_x + (36.0 + 6.0 * segments) * U
+    }
+
+    /// Of ln Σ exp(ℓ_n) = ln(1 + rest) - h D.
+    fn of_log_sum(&self) -> f64 {
+        let Record { distance, rest, .. } = self.sums;
+        let exponents = self.of_exponents();
+        let log_sum = rest.ln_1p() + 0.5 * self.precision * distance;
+        let exponents = if exponents < 1e-3 { exponents * SLACK } else { 2.0 * exponents };
+        exponents + 4.0 * U * log_sum
+    }
+
+    /// Of Σ w y: weights are off by their exponents, and no row is farther from the mean than 2 radii; then a chain of a
+    /// segment's rows, and of segments.
+    fn of_mean(&self) -> f64 {
+        let radius = self.rows.radius();
+        let farthest = self.rows.mean().iter().map(|v| v * v).sum::<f64>().sqrt() + radius;
+        let segments = self.rows.len().div_ceil(SEGMENT) as f64;
+        let of_weights = 2.0 * radius * (2.0 * self.of_exponents()).min(1.0);
+        let of_sums = (SEGMENT.min(self.rows.len()) as f64 + 4.0 + 3.0 * segments) * U * farthest;
+        SLACK * (of_weights + of_sums)
+    }
+}
