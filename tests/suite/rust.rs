@@ -177,7 +177,7 @@ impl Api for Machine {
         let host = |m: Option<mnemo::tensor::Matrix>| {
             m.map_or_else(Vec::new, |m| {
                 let mut out = x.clone();
-                engine.store(&m, &mut view_mut(&mut out));
+                engine.store(&m, &mut view_mut(&mut out)).expect("a view of the host");
                 out.values()
             })
         };
@@ -199,7 +199,7 @@ impl Api for Machine {
         let (working_x, working_v) = (engine.load("x", view(x))?, engine.load("v", view(v))?);
         let product = score.jvp(&working_x, &times(t, x.rows), &working_v, grade(x), &Exec::default())?;
         let mut out = x.clone();
-        engine.store(&product, &mut view_mut(&mut out));
+        engine.store(&product, &mut view_mut(&mut out)).expect("a view of the host");
         Ok(out)
     }
 
@@ -226,7 +226,7 @@ impl Api for Machine {
                 }
             }
         })?;
-        engine.store(&end, &mut view_mut(x));
+        engine.store(&end, &mut view_mut(x)).expect("a view of the host");
         Ok(())
     }
 
