@@ -33,6 +33,10 @@ macro_rules! numbers {
                 match self { $(Self::$kind(v) => $to(v[i])),* }
             }
 
+            pub fn len(&self) -> usize {
+                match self { $(Self::$kind(v) => v.len()),* }
+            }
+
             pub fn dtype(&self) -> Dtype {
                 match self { $(Self::$kind(_) => Dtype::$kind),* }
             }

@@ -4,6 +4,7 @@ use crate::api::{
     Api, Call, Decoding, Empirical, Failure, Grid, Kind, Marginal, Matrix, Metric, Model, Observer, Options, Outcome,
     Outputs, Prediction, Progress, Regularizer, Report, Solver, Want,
 };
+use crate::home::{Lent, choose, narrow, wide};
 use mnemo::capi::context::*;
 use mnemo::capi::dataset::*;
 use mnemo::capi::exec::*;
@@ -72,33 +73,6 @@ fn initial<T>(init: unsafe extern "C" fn(*mut T, usize)) -> T {
     }
 }
 
-fn tensor(m: &Matrix) -> mnemo_tensor {
-    mnemo_tensor {
-        // A host may describe an empty matrix with NULL.
-        data: if m.rows == 0 { null_mut() } else { m.numbers.data().cast() },
-        rows: m.rows as i64,
-        cols: m.cols as i64,
-        // 0 says the same as cols.
-        row_stride: if m.stride == m.cols { 0 } else { m.stride as i64 },
-        dtype: match m.dtype() {
-            Dtype::F32 => MNEMO_F32,
-            Dtype::F64 => MNEMO_F64,
-            Dtype::F16 => MNEMO_F16,
-            Dtype::Bf16 => MNEMO_BF16,
-            Dtype::U8 => MNEMO_U8,
-            Dtype::I32 => MNEMO_I32,
-            Dtype::I64 => MNEMO_I64,
-        },
-        device_type: MNEMO_CPU,
-        device_id: 0,
-        reserved: 0,
-    }
-}
-
-fn tensor_mut(m: &mut Matrix) -> mnemo_tensor {
-    mnemo_tensor { data: if m.rows == 0 { null_mut() } else { m.numbers.data_mut().cast() }, ..tensor(m) }
-}
-
 fn column(values: &[f64]) -> Matrix {
     Matrix::new(Dtype::F64, values, 1)
 }
@@ -118,37 +92,14 @@ fn with_exec(
     let mut exec = initial(mnemo_exec_init);
     let Call { seed, cancel, progress: mut watch } = c;
     exec.seed = seed;
+    // As a CPU context does: tests of bad numbers want to be told.
+    exec.flags = MNEMO_EXEC_CHECK;
     exec.cancel = cancel.map_or(null_mut(), |c| c.object);
     if let Some(watch) = &mut watch {
         exec.progress = Some(progress);
         exec.progress_user = std::ptr::from_mut(watch).cast();
     }
     call(|err| f(&raw const exec, err))
-}
-
-unsafe fn wide(t: *const mnemo_tensor) -> Vec<f64> {
-    // SAFETY: the library lends a contiguous tensor to a callback.
-    unsafe {
-        let t = &*t;
-        assert!(t.row_stride == 0 || t.row_stride == t.cols);
-        let len = (t.rows * t.cols) as usize;
-        match t.dtype {
-            MNEMO_F32 => std::slice::from_raw_parts(t.data.cast::<f32>(), len).iter().map(|&v| f64::from(v)).collect(),
-            MNEMO_F64 => std::slice::from_raw_parts(t.data.cast::<f64>(), len).to_vec(),
-            other => panic!("dtype {other} in a callback"),
-        }
-    }
-}
-
-unsafe fn narrow(from: &[f64], t: *mut mnemo_tensor) {
-    // SAFETY: as in `wide`.
-    unsafe {
-        let t = &*t;
-        match t.dtype {
-            MNEMO_F32 => from.iter().enumerate().for_each(|(i, &v)| *t.data.cast::<f32>().add(i) = v as f32),
-            _ => from.iter().enumerate().for_each(|(i, &v)| *t.data.cast::<f64>().add(i) = v),
-        }
-    }
 }
 
 unsafe extern "C" fn model_eval(
@@ -210,6 +161,7 @@ impl Api for Machine {
         let mut options = initial(mnemo_context_options_init);
         options.num_threads = u32::try_from(threads).unwrap();
         options.memory_limit = memory_limit;
+        choose(&mut options);
         // SAFETY: the pointers are to live values of their types; so throughout this file.
         let create = |out, err| unsafe { mnemo_context_create(&raw const options, out, err) };
         Self(make(mnemo_context_release, create).unwrap())
@@ -233,11 +185,11 @@ impl Api for Machine {
     fn dataset(&self, rows: &Matrix, labels: Option<&Matrix>, decoding: Decoding) -> Outcome<Self::Dataset> {
         let mut options = initial(mnemo_dataset_options_init);
         (options.scale, options.shift) = (decoding.scale, decoding.shift);
-        let (rows, labels) = (tensor(rows), labels.map(tensor));
-        let labels = labels.as_ref().map_or(null(), std::ptr::from_ref);
+        let (rows, labels) = (Lent::input(rows), labels.map(Lent::input));
+        let labels = labels.as_ref().map_or(null(), |l| &raw const l.tensor);
         // SAFETY: as above.
         make(mnemo_dataset_release, |out, err| unsafe {
-            mnemo_dataset_copy(self.0.object, &raw const rows, labels, &raw const options, out, err)
+            mnemo_dataset_copy(self.0.object, &raw const rows.tensor, labels, &raw const options, out, err)
         })
     }
 
@@ -346,8 +298,8 @@ impl Api for Machine {
         let mut matrices = [(); 2].map(|()| untouched(x.dtype(), x.cols).apart(3));
         let mut vectors = [(); 6].map(|()| untouched(Dtype::F64, 1));
         let mut index = untouched(Dtype::I64, 1);
-        let mut tensors: Vec<mnemo_tensor> =
-            matrices.iter_mut().chain(&mut vectors).chain([&mut index]).map(tensor_mut).collect();
+        let mut tensors: Vec<Lent<'_>> =
+            matrices.iter_mut().chain(&mut vectors).chain([&mut index]).map(Lent::output).collect();
         let mut out = initial(mnemo_score_outputs_init);
         let wanted = [
             want.score,
@@ -375,14 +327,15 @@ impl Api for Machine {
         .zip(&mut tensors)
         .zip(wanted)
         {
-            *to = if wanted { tensor } else { null_mut() };
+            *to = if wanted { &raw mut tensor.tensor } else { null_mut() };
         }
         let t = column(t);
-        let (x, t) = (tensor(x), tensor(&t));
+        let (x, t) = (Lent::input(x), Lent::input(&t));
         // SAFETY: as above.
         let outcome = with_exec(call, |exec, err| unsafe {
-            mnemo_score_eval(score.object, &raw const x, &raw const t, &raw const out, exec, err)
+            mnemo_score_eval(score.object, &raw const x.tensor, &raw const t.tensor, &raw const out, exec, err)
         });
+        drop(tensors);
         for m in &matrices {
             let (values, gap) = (m.values().len(), m.stride - m.cols);
             let mistaken = outcome.is_err() && m.values().iter().any(|&v| v != UNTOUCHED);
@@ -409,13 +362,14 @@ impl Api for Machine {
     }
 
     fn jvp(score: &Self::Score, x: &Matrix, t: &[f64], v: &Matrix) -> Outcome<Matrix> {
-        let t = column(t);
-        let mut out = x.clone();
-        let (x, t, v, mut to) = (tensor(x), tensor(&t), tensor(v), tensor_mut(&mut out));
+        let (t, mut out) = (column(t), x.clone());
+        let (x, t, v, mut to) = (Lent::input(x), Lent::input(&t), Lent::input(v), Lent::output(&mut out));
+        let [x, t, v] = [&x, &t, &v].map(|lent| &raw const lent.tensor);
         // SAFETY: as above.
-        call(|err| unsafe {
-            mnemo_score_jvp(score.object, &raw const x, &raw const t, &raw const v, &raw mut to, null(), err)
+        with_exec(Call::default(), |exec, err| unsafe {
+            mnemo_score_jvp(score.object, x, t, v, &raw mut to.tensor, exec, err)
         })?;
+        drop(to);
         Ok(out)
     }
 
@@ -461,10 +415,10 @@ impl Api for Machine {
             options.observer = Some(observe);
             options.observer_user = std::ptr::from_mut(observer).cast();
         }
-        let mut state = tensor_mut(x);
+        let mut state = Lent::output(x);
         // SAFETY: as above.
         with_exec(call, |exec, err| unsafe {
-            mnemo_sample(score.object, &raw const options, &raw mut state, exec, err)
+            mnemo_sample(score.object, &raw const options, &raw mut state.tensor, exec, err)
         })
     }
 
@@ -480,8 +434,8 @@ impl Api for Machine {
         for m in [&mut distance, &mut index] {
             (m.rows, m.cols) = (queries.rows, k);
         }
-        let (mut to_distance, mut to_index) = (tensor_mut(&mut distance), tensor_mut(&mut index));
-        let queries = tensor(queries);
+        let (mut to_distance, mut to_index) = (Lent::output(&mut distance), Lent::output(&mut index));
+        let queries = Lent::input(queries);
         let metric = match metric {
             Metric::L2 => MNEMO_METRIC_L2,
             Metric::Cosine => MNEMO_METRIC_COSINE,
@@ -490,15 +444,16 @@ impl Api for Machine {
         with_exec(call, |exec, err| unsafe {
             mnemo_nearest(
                 dataset.object,
-                &raw const queries,
+                &raw const queries.tensor,
                 metric,
                 k as i64,
-                &raw mut to_distance,
-                &raw mut to_index,
+                &raw mut to_distance.tensor,
+                &raw mut to_index.tensor,
                 exec,
                 err,
             )
         })?;
+        drop((to_distance, to_index));
         Ok((distance.values(), index.values().iter().map(|&n| n as i64).collect()))
     }
 
@@ -506,10 +461,17 @@ impl Api for Machine {
         let mut options = initial(mnemo_memorization_options_init);
         options.threshold = threshold;
         let mut report = initial(mnemo_memorization_report_init);
-        let generated = tensor(generated);
+        let generated = Lent::input(generated);
         // SAFETY: as above.
         call(|err| unsafe {
-            mnemo_memorization(dataset.object, &raw const generated, &raw const options, &raw mut report, null(), err)
+            mnemo_memorization(
+                dataset.object,
+                &raw const generated.tensor,
+                &raw const options,
+                &raw mut report,
+                null(),
+                err,
+            )
         })?;
         Ok(Report {
             samples: report.samples.cast_unsigned(),

@@ -23,6 +23,7 @@ mod custom;
 mod data;
 mod determinism;
 mod files;
+mod home;
 mod nearest;
 mod oracles;
 mod reference;
