@@ -121,7 +121,10 @@ pub unsafe extern "C" fn mnemo_context_create(
             };
             let engine: SharedEngine = match o.device_type {
                 MNEMO_CPU => Arc::new(Cpu::with_instruction_set(o.num_threads as usize, limit, isa)?),
-                MNEMO_CUDA => Arc::new(Cuda::new(o.device_id, cache, limit)?),
+                MNEMO_CUDA => Arc::new(Cuda::new(o.device_id, cache, limit).map_err(|e| match e {
+                    Error::Device(why) => Error::Device(format!("device_type is MNEMO_CUDA: {why}")),
+                    other => other,
+                })?),
                 other => {
                     return Err(Error::invalid(format!(
                         "device_type is {other}; it is MNEMO_CPU (1) or MNEMO_CUDA (2)"

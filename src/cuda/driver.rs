@@ -125,7 +125,7 @@ impl Driver {
         let mut missing = String::new();
         // SAFETY: loading NVIDIA's driver runs its own initialisation and nothing else.
         let library =
-            names.iter().find_map(|name| unsafe { Library::new(*name).map_err(|e| missing = e.to_string()).ok() });
+            names.iter().find_map(|name| unsafe { Library::new(*name).map_err(|e| missing = reason(&e)).ok() });
         let library = library.ok_or_else(|| Error::Device(format!("no CUDA driver: {missing}")))?;
         let driver = Self::find(Box::leak(Box::new(library)))?;
         let mut version = 0;
@@ -162,6 +162,11 @@ impl Driver {
         let message = format!("{function}: {name} ({code})");
         Err(if code == OUT_OF_MEMORY { Error::NoMemory(message) } else { Error::Cuda { message, native: code } })
     }
+}
+
+/// What the loader says.
+fn reason(e: &libloading::Error) -> String {
+    std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string)
 }
 
 /// Any error of a driver that is being looked for means that the device is not there.
