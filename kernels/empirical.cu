@@ -90,7 +90,7 @@ mnemo_merge_records(Part part, const double *precision, const Record *records, R
     const int query = blockIdx.x * THREADS + threadIdx.x;
     if (query >= part.queries) return;
     const double h = 0.5 * precision[query];
-    Record sum = running[query];
+    Record sum = part.first_segment == 0 ? Record{} : running[query];
     for (int s = 0; s < part.segments; s++) {
         const long long at = (long long)query * part.segments + s;
         const Scales scale = merge(sum, records[at], h, part.first_segment + s == 0);

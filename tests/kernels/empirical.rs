@@ -1,0 +1,386 @@
+//! The mixture's sums against plain loops in float64, and their bits against themselves: other parts, other tiles.
+
+use super::data::{Data, Dtype, assert_near, bits, normals};
+use super::device::{Array, Build, Device, NONE, Part, Record, Rows, with};
+use super::measure::{measure, tiles};
+
+const U: f64 = 0.5 * f64::EPSILON;
+
+/// What is asked for.
+struct Question<'a> {
+    data: &'a Data,
+    x: &'a [f64],
+    precision: &'a [f64],
+    tangent: Option<&'a [f64]>,
+}
+
+/// What is answered.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    mean: Vec<f64>,
+    log_sum: Vec<f64>,
+    entropy: Vec<f64>,
+    distance: Vec<f64>,
+    nearest: Vec<i64>,
+    trace: Vec<f64>,
+    product: Vec<f64>,
+}
+
+impl Answer {
+    fn bits(&self) -> Vec<Vec<u64>> {
+        [&self.mean, &self.log_sum, &self.entropy, &self.distance, &self.trace, &self.product]
+            .map(|values| bits(values))
+            .into_iter()
+            .chain([self.nearest.iter().map(|n| *n as u64).collect()])
+            .collect()
+    }
+}
+
+/// How the kernels are driven; no bit may depend on it.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    tile: (usize, usize),
+    /// Segments of a part.
+    segments: usize,
+}
+
+struct Pass<'a> {
+    device: &'a mut Device,
+    way: Way,
+    rows: Rows,
+    queries: usize,
+    precision: Array<f64>,
+    x: Array<f64>,
+}
+
+impl Pass<'_> {
+    fn parts(&self) -> Vec<Part> {
+        let segments = (self.rows.count as usize).div_ceil(self.device.build().segment());
+        (0..segments)
+            .step_by(self.way.segments)
+            .map(|first| Part {
+                count: self.rows.count,
+                first_segment: first as i64,
+                segments: self.way.segments.min(segments - first) as i32,
+                queries: self.queries as i32,
+            })
+            .collect()
+    }
+
+    fn buffer(&mut self, part: Part) -> Array<f64> {
+        let numbers = self.queries * part.segments as usize * self.device.build().segment();
+        self.device.empty(numbers)
+    }
+
+    fn measured(&mut self, part: Part, x: &Array<f64>, v: Option<&Array<f64>>) -> Array<f64> {
+        let out = self.buffer(part);
+        measure(self.device, self.way.tile, self.rows, part, (x, v), &out);
+        out
+    }
+
+    fn empirical(&mut self, kernel: &str, grid: [usize; 3], parameters: super::device::Parameters) {
+        self.device.launch("empirical", kernel, grid, parameters);
+    }
+
+    fn accumulate(
+        &mut self,
+        part: Part,
+        weights: &Array<f64>,
+        multiplier: Option<&Array<f64>>,
+        shift: Option<&Array<f64>>,
+    ) -> Array<f64> {
+        let dim = self.rows.dim as usize;
+        let partial = self.device.empty(part.segments as usize * self.queries * dim);
+        let (height, width) = self.way.tile;
+        let grid = [self.queries.div_ceil(height), dim.div_ceil(width), part.segments as usize];
+        let parameters = with![self.rows, part, weights, multiplier, shift, &partial];
+        self.empirical(&format!("mnemo_accumulate_{height}"), grid, parameters);
+        partial
+    }
+}
+
+/// The whole of it by the kernels: means relative to x, then what needs them.
+fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
+    let Question { data, x, precision, tangent } = question;
+    let (queries, dim) = (precision.len(), data.dim);
+    let device = &mut Device::new(build);
+    let rows = data.upload(device);
+    let (x_there, precision) = (device.upload(x), device.upload(precision));
+    let mut pass = Pass { device, way, rows, queries, precision, x: x_there };
+    let x_there = Array { ..pass.device.upload(x) };
+    let (running, offset) = (pass.device.empty::<Record>(queries), pass.device.empty::<f64>(queries * dim));
+    let per_query = [queries.div_ceil(256), 1, 1];
+    let parts = pass.parts();
+    for part in &parts {
+        let last = std::ptr::eq(part, parts.last().expect("a part"));
+        let segments = part.segments as usize;
+        let weights = pass.measured(*part, &x_there, None);
+        let records = pass.device.empty::<Record>(queries * segments);
+        let scales = pass.device.empty::<f64>(2 * queries * segments);
+        let parameters = with![*part, &pass.precision, &weights, &records];
+        pass.empirical("mnemo_weights", [queries, segments, 1], parameters);
+        let parameters = with![*part, &pass.precision, &records, &running, &scales];
+        pass.empirical("mnemo_merge_records", per_query, parameters);
+        let partial = pass.accumulate(*part, &weights, None, Some(&x_there));
+        let total = last.then_some(&running);
+        let parameters = with![*part, dim as i32, &partial, &scales, total, &offset];
+        pass.empirical("mnemo_merge_means", [2, 1, 1], parameters);
+    }
+    let (log_sum, entropy, distance) =
+        (pass.device.empty::<f64>(queries), pass.device.empty::<f64>(queries), pass.device.empty::<f64>(queries));
+    let nearest = pass.device.empty::<i64>(queries);
+    let parameters =
+        with![queries as i32, &pass.precision, rows.subset, &running, &log_sum, &entropy, &distance, &nearest];
+    pass.empirical("mnemo_finish", per_query, parameters);
+    // All four may be left out.
+    let parameters = with![queries as i32, &pass.precision, rows.subset, &running, NONE, NONE, NONE, NONE];
+    pass.empirical("mnemo_finish", per_query, parameters);
+
+    let mean: Vec<f64> = pass.device.download(&offset).iter().zip(*x).map(|(o, x)| o + x).collect();
+    let mean_there = pass.device.upload(&mean);
+    let tangent_there = tangent.map(|v| pass.device.upload(v));
+    let (trace, product) = (pass.device.empty::<f64>(queries), pass.device.empty::<f64>(queries * dim));
+    for part in &parts {
+        let segments = part.segments as usize;
+        let weights = {
+            let x = Array { ..pass.device.upload(x) };
+            pass.measured(*part, &x, None)
+        };
+        let parameters = with![*part, &pass.precision, &running, &weights];
+        pass.empirical("mnemo_reweight", [queries, segments, 1], parameters);
+        let values = pass.measured(*part, &mean_there, None);
+        let sums = pass.device.empty::<f64>(queries * segments);
+        let parameters = with![*part, &weights, &values, &sums];
+        pass.empirical("mnemo_weighted_sums", [queries, segments, 1], parameters);
+        pass.empirical("mnemo_merge_sums", per_query, with![*part, &sums, &trace]);
+        if let Some(tangent) = &tangent_there {
+            let values = pass.measured(*part, &mean_there, Some(tangent));
+            let partial = pass.accumulate(*part, &weights, Some(&values), Some(&mean_there));
+            let parameters = with![*part, dim as i32, &partial, NONE, NONE, &product];
+            pass.empirical("mnemo_merge_means", [1, 1, 1], parameters);
+        }
+    }
+    let _ = &pass.x;
+    Answer {
+        mean,
+        log_sum: pass.device.download(&log_sum),
+        entropy: pass.device.download(&entropy),
+        distance: pass.device.download(&distance),
+        nearest: pass.device.download(&nearest),
+        trace: pass.device.download(&trace),
+        product: if tangent.is_some() { pass.device.download(&product) } else { Vec::new() },
+    }
+}
+
+/// The same by plain loops.
+fn by_loops(question: &Question<'_>) -> Answer {
+    let Question { data, x, precision, tangent } = question;
+    let dim = data.dim;
+    let taking_part = data.taking_part();
+    let mut answer = Answer {
+        mean: Vec::new(),
+        log_sum: Vec::new(),
+        entropy: Vec::new(),
+        distance: Vec::new(),
+        nearest: Vec::new(),
+        trace: Vec::new(),
+        product: Vec::new(),
+    };
+    for (b, x) in x.chunks(dim).enumerate() {
+        let h = 0.5 * precision[b];
+        let distances = data.squared_distances(x);
+        let best = distances.iter().copied().fold(f64::INFINITY, f64::min);
+        let at = distances.iter().position(|d| *d == best).expect("a row");
+        let above: Vec<f64> = distances.iter().map(|d| h * (d - best)).collect();
+        let others = || above.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, a)| *a);
+        let rest: f64 = others().map(|a| (-a).exp()).sum();
+        let slope: f64 = others().filter(|a| *a < 700.0).map(|a| a * (-a).exp()).sum();
+        let weights: Vec<f64> = above.iter().map(|a| (-a).exp() / (1.0 + rest)).collect();
+        let rows = || weights.iter().zip(taking_part.iter().map(|n| data.row(*n)));
+        let mean: Vec<f64> =
+            (0..dim).map(|j| x[j] + rows().map(|(w, y)| w * (y[j] - x[j])).sum::<f64>()).collect();
+        let square = |y: &[f64]| y.iter().zip(&mean).map(|(y, m)| (y - m) * (y - m)).sum::<f64>();
+        answer.trace.push(rows().map(|(w, y)| w * square(y)).sum());
+        if let Some(tangent) = tangent {
+            let v = &tangent[b * dim..(b + 1) * dim];
+            let along = |y: &[f64]| y.iter().zip(&mean).zip(v).map(|((y, m), v)| (y - m) * v).sum::<f64>();
+            answer
+                .product
+                .extend((0..dim).map(|j| rows().map(|(w, y)| w * (y[j] - mean[j]) * along(y)).sum::<f64>()));
+        }
+        answer.mean.extend(mean);
+        answer.log_sum.push(rest.ln_1p() - h * best);
+        answer.entropy.push(rest.ln_1p() + slope / (1.0 + rest));
+        answer.distance.push(best.sqrt());
+        answer.nearest.push(taking_part[at] as i64);
+    }
+    answer
+}
+
+/// Every way gives the same bits, and they are near to those of the loops.
+fn check(build: Build, question: &Question<'_>) {
+    let Question { data, x, precision, tangent } = question;
+    let count = data.taking_part().len();
+    let what = format!("{} queries, {count} x {}, precisions {:?}..", precision.len(), data.dim, &precision[0]);
+    let segments = count.div_ceil(build.segment());
+    let first = by_kernels(build, Way { tile: tiles()[0], segments: 1 }, question);
+    for way in [Way { tile: tiles()[1], segments: 2 }, Way { tile: tiles()[0], segments }] {
+        assert_eq!(by_kernels(build, way, question).bits(), first.bits(), "{what}: {way:?}");
+    }
+    let want = by_loops(question);
+    assert_eq!(first.nearest, want.nearest, "{what}");
+    assert_eq!(bits(&first.distance), bits(&want.distance), "{what}");
+    for b in 0..precision.len() {
+        let what = format!("{what}, query {b}");
+        // Distances have the same bits on both sides, and so have h (D_n - D) but for 2 u of themselves; those that weigh
+        // anything are below 745. A weight is then off by 2 · 745 u and two ulps of either exponential, and where
+        // h (D_n - D) is small by that little; a sum of `count` of them adds count u on either side.
+        let weight = (2.0 * 745.0 + 8.0 + 2.0 * count as f64) * U;
+        let best = 0.5 * precision[b] * want.distance[b].powi(2);
+        let sum = weight + 8.0 * U * best;
+        assert_near(&[first.log_sum[b]], &[want.log_sum[b]], 4.0 * U, sum, &format!("{what}: log sum"));
+        // Both terms are sums of positive numbers: relative, however small.
+        assert_near(&[first.entropy[b]], &[want.entropy[b]], 4.0 * weight, 0.0, &format!("{what}: entropy"));
+        let own = b * data.dim..(b + 1) * data.dim;
+        let far = data
+            .taking_part()
+            .iter()
+            .flat_map(|n| data.row(*n).iter().zip(&x[own.clone()]).map(|(y, x)| (y - x).abs()))
+            .fold(0.0, f64::max);
+        // An offset is a mean of numbers no larger than `far`, so off by the weights' error times that; x is added to it.
+        let mean = 2.0 * weight * far + 2.0 * U * (far + x[own.clone()].iter().fold(0.0, |a: f64, v| a.max(v.abs())));
+        assert_near(&first.mean[own.clone()], &want.mean[own.clone()], 0.0, mean, &format!("{what}: mean"));
+        // Means that differ by so much move y - mean, of which the next are products.
+        let (wide, dim) = (2.0 * far, data.dim as f64);
+        let trace = dim * ((4.0 * weight + 4.0 * dim * U) * wide * wide + 4.0 * wide * mean);
+        assert_near(&[first.trace[b]], &[want.trace[b]], 0.0, trace, &format!("{what}: trace"));
+        if let Some(tangent) = tangent {
+            let v = tangent[own.clone()].iter().fold(0.0, |a: f64, v| a.max(v.abs()));
+            let (got, want) = (&first.product[own.clone()], &want.product[own]);
+            assert_near(got, want, 0.0, trace * v, &format!("{what}: covariance product"));
+        }
+    }
+}
+
+#[test]
+fn every_shape_agrees_with_plain_loops() {
+    let rows = [1, 2, 31, 32, 33, 63, 64, 65, 131];
+    let dims = [1, 2, 3, 17, 64, 67];
+    let queries = [1, 2, 7, 8, 9, 63, 65];
+    for i in 0..18 {
+        let (n, d, b) = (rows[i % rows.len()], dims[(i * 5) % dims.len()], queries[(i * 3) % queries.len()]);
+        let data = Data::normal(100 + i as u64, n, d, Dtype::F32);
+        let (x, tangent) = (normals(200 + i as u64, b * d), normals(300 + i as u64, b * d));
+        // From all rows alike to one row alone.
+        let precision: Vec<f64> = (0..b).map(|q| 10f64.powf(-2.0 + 5.0 * (q as f64 / 7.0).fract())).collect();
+        check(Build::Small, &Question { data: &data, x: &x, precision: &precision, tangent: Some(&tangent) });
+    }
+}
+
+#[test]
+fn the_library_has_segments_of_4096_rows() {
+    let data = Data::normal(1, 4099, 3, Dtype::F32);
+    let x = normals(2, 2 * 3);
+    check(Build::Library, &Question { data: &data, x: &x, precision: &[3.0, 500.0], tangent: Some(&x) });
+}
+
+#[test]
+fn a_subset_takes_part_alone() {
+    let data = Data::normal(3, 200, 5, Dtype::U8);
+    let x = normals(4, 3 * 5);
+    let precision = [1.0, 10.0, 100.0];
+    let some = data.with_subset((0..200).filter(|n| n % 5 == 2).collect());
+    check(Build::Small, &Question { data: &some, x: &x, precision: &precision, tangent: Some(&x) });
+    let one = some.with_subset(vec![77]);
+    check(Build::Small, &Question { data: &one, x: &x, precision: &precision, tangent: Some(&x) });
+}
+
+#[test]
+fn no_precision_weighs_all_rows_alike_and_the_nearest_is_still_found() {
+    let data = Data::normal(5, 100, 4, Dtype::F32);
+    let x = normals(6, 8);
+    let question = Question { data: &data, x: &x, precision: &[0.0, 0.0], tangent: None };
+    check(Build::Small, &question);
+    let answer = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 2 }, &question);
+    for b in 0..2 {
+        // ln 100 by way of ln(1 + 99), an ulp each.
+        assert_near(&[answer.log_sum[b], answer.entropy[b]], &[100f64.ln(); 2], 4.0 * U, 0.0, "ln N");
+    }
+}
+
+#[test]
+fn extreme_precisions_leave_the_nearest_row_alone() {
+    // Distances of 1e200 times 1e140 overflow; ℓ is -inf then and no NaN comes of it.
+    let wanted: Vec<f64> = normals(7, 70 * 3).iter().map(|v| v * 1e99).collect();
+    let data = Data::new(&wanted, 3, Dtype::F64, 1.0, 0.0);
+    let x = normals(8, 6);
+    let question = Question { data: &data, x: &x, precision: &[1e140, 1e-150], tangent: Some(&x) };
+    let answer = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 1 }, &question);
+    let want = by_loops(&question);
+    assert_eq!(answer.log_sum, [f64::NEG_INFINITY, want.log_sum[1]]);
+    assert_eq!(answer.entropy, [0.0, 0.0]);
+    assert_eq!((&answer.nearest, &answer.distance), (&want.nearest, &want.distance));
+    for (b, n) in answer.nearest.iter().enumerate() {
+        // One weight is 1 and the others 0. The offset from x is exact here, for x is below half an ulp of the row.
+        assert_eq!(answer.mean[3 * b..3 * b + 3], *data.row(*n as usize));
+        assert_eq!(answer.trace[b], 0.0);
+    }
+    // Near rows too: precisions as large as 1e140 tell 1e-70 apart.
+    let near: Vec<f64> = (0..40).map(|n| 1e-70 * f64::from(n)).collect();
+    let data = Data::new(&near, 1, Dtype::F64, 1.0, 0.0);
+    check(Build::Small, &Question { data: &data, x: &[3.2e-70, 0.0], precision: &[1e140, 1e139], tangent: None });
+}
+
+#[test]
+fn duplicates_share_their_weight_and_the_first_is_the_nearest() {
+    // Row 70 thrice, in one segment and in others, each a bit off x.
+    let mut values = normals(9, 100 * 2);
+    for n in [33, 40, 95] {
+        values.copy_within(140..142, 2 * n);
+    }
+    let data = Data::new(&values, 2, Dtype::F64, 1.0, 0.0);
+    let x = [values[140] + 1e-9, values[141]];
+    let question = Question { data: &data, x: &x, precision: &[1e8], tangent: Some(&[1.0, 2.0]) };
+    check(Build::Small, &question);
+    let answer = by_kernels(Build::Small, Way { tile: tiles()[1], segments: 3 }, &question);
+    assert_eq!(answer.nearest, [33]);
+    assert_near(&answer.entropy, &[4f64.ln()], 1e-9, 0.0, "entropy of four rows alike, the next being 1e-2 away");
+}
+
+#[test]
+fn tiny_entropies_keep_their_digits() {
+    // Two rows, the farther with weight e^-120: entropy 120 e^-120 + e^-120, about 1e-50.
+    let data = Data::new(&[0.0, 1.0], 1, Dtype::F64, 1.0, 0.0);
+    let question = Question { data: &data, x: &[0.0], precision: &[240.0], tangent: None };
+    let answer = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 1 }, &question);
+    let want = 121.0 * (-120f64).exp();
+    // Of the argument, exact here, and of the exponential on both sides.
+    assert_near(&answer.entropy, &[want], 16.0 * U, 0.0, "entropy");
+    // And in another segment.
+    let mut values = vec![1e3; 40];
+    (values[0], values[39]) = (0.0, 1.0);
+    let data = Data::new(&values, 1, Dtype::F64, 1.0, 0.0);
+    let question = Question { data: &data, x: &[0.0], precision: &[240.0], tangent: None };
+    let answer = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 1 }, &question);
+    assert_near(&answer.entropy, &[want], 16.0 * U, 0.0, "entropy over segments");
+}
+
+#[test]
+fn a_query_has_the_same_bits_alone_and_in_a_batch() {
+    let data = Data::normal(10, 131, 19, Dtype::F32);
+    let (x, precision) = (normals(11, 66 * 19), vec![4.0; 66]);
+    let together = by_kernels(
+        Build::Small,
+        Way { tile: tiles()[1], segments: 2 },
+        &Question { data: &data, x: &x, precision: &precision, tangent: Some(&x) },
+    );
+    for b in [0, 7, 65] {
+        let x = &x[b * 19..(b + 1) * 19];
+        let question = Question { data: &data, x, precision: &[4.0], tangent: Some(x) };
+        let alone = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 5 }, &question);
+        assert_eq!(bits(&alone.mean), bits(&together.mean[b * 19..(b + 1) * 19]));
+        assert_eq!(bits(&alone.product), bits(&together.product[b * 19..(b + 1) * 19]));
+        let scalars = |a: &Answer, b: usize| bits(&[a.log_sum[b], a.entropy[b], a.distance[b], a.trace[b]]);
+        assert_eq!(scalars(&alone, 0), scalars(&together, b));
+    }
+}
