@@ -128,4 +128,3 @@ pub fn assert_near(got: &[f64], want: &[f64], relative: f64, absolute: f64, what
         assert!(near, "{what}, number {i}: {g:e}, expected {w:e}");
     }
 }
-

@@ -5,7 +5,7 @@ use super::root;
 use ptx_interpreter::{Launch, Loaded, Memory, Module};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Threads of every block.
 pub const THREADS: u32 = 256;
@@ -174,7 +174,7 @@ impl Device {
     /// Runs a kernel of kernels/`file`.cu; a fault is a failure.
     pub fn launch(&mut self, file: &str, kernel: &str, grid: [usize; 3], parameters: Parameters) {
         if !self.loaded.contains_key(file) {
-            let module = Module::parse(&ptx(file, self.build)).unwrap_or_else(|e| panic!("{file}: {e}"));
+            let module = module(file, self.build);
             let loaded = Loaded::new(module, &mut self.memory).unwrap_or_else(|e| panic!("{file}: {e}"));
             self.loaded.insert(file.to_owned(), loaded);
         }
@@ -184,6 +184,17 @@ impl Device {
     }
 }
 
+/// A file's module; it is parsed once.
+fn module(file: &str, build: Build) -> Arc<Module> {
+    static PARSED: Mutex<BTreeMap<String, Arc<Module>>> = Mutex::new(BTreeMap::new());
+    let mut parsed = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = || {
+        let module = Module::parse(&ptx(file, build)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        Arc::new(module)
+    };
+    parsed.entry(format!("{file} {build:?}")).or_insert_with(make).clone()
+}
+
 /// The PTX of a file.
 fn ptx(file: &str, build: Build) -> String {
     if build == Build::Library && file != "reference" {
@@ -191,12 +202,7 @@ fn ptx(file: &str, build: Build) -> String {
         return std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
     static COMPILER: OnceLock<Compiler> = OnceLock::new();
-    static MADE: std::sync::Mutex<BTreeMap<String, String>> = std::sync::Mutex::new(BTreeMap::new());
-    let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let text = made.entry(format!("{file} {build:?}")).or_insert_with(|| {
-        let segment = format!("-DSEGMENT={}", build.segment());
-        let compiler = COMPILER.get_or_init(|| Compiler::open("12.0.140"));
-        String::from_utf8(compiler.compile(file, "compute_80", &[&segment]).code).expect("PTX is text")
-    });
-    text.clone()
+    let segment = format!("-DSEGMENT={}", build.segment());
+    let compiler = COMPILER.get_or_init(|| Compiler::open("12.0.140"));
+    String::from_utf8(compiler.compile(file, "compute_80", &[&segment]).code).expect("PTX is text")
 }

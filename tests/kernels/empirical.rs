@@ -7,6 +7,7 @@ use super::measure::{measure, tiles};
 const U: f64 = 0.5 * f64::EPSILON;
 
 /// What is asked for.
+#[derive(Clone, Copy)]
 struct Question<'a> {
     data: &'a Data,
     x: &'a [f64],
@@ -42,6 +43,20 @@ struct Way {
     tile: (usize, usize),
     /// Segments of a part.
     segments: usize,
+    /// The first pass by kernels/small.cu, for rows of at most so many numbers.
+    small: Option<usize>,
+}
+
+impl Way {
+    /// By tiles of this shape.
+    fn tiled(tile: usize, segments: usize) -> Self {
+        Self { tile: tiles()[tile], segments, small: None }
+    }
+
+    /// By the kernel for rows of at most `most` numbers.
+    fn small(most: usize, segments: usize) -> Self {
+        Self { tile: tiles()[0], segments, small: Some(most) }
+    }
 }
 
 struct Pass<'a> {
@@ -50,7 +65,6 @@ struct Pass<'a> {
     rows: Rows,
     queries: usize,
     precision: Array<f64>,
-    x: Array<f64>,
 }
 
 impl Pass<'_> {
@@ -106,22 +120,32 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     let device = &mut Device::new(build);
     let rows = data.upload(device);
     let (x_there, precision) = (device.upload(x), device.upload(precision));
-    let mut pass = Pass { device, way, rows, queries, precision, x: x_there };
-    let x_there = Array { ..pass.device.upload(x) };
+    let mut pass = Pass { device, way, rows, queries, precision };
     let (running, offset) = (pass.device.empty::<Record>(queries), pass.device.empty::<f64>(queries * dim));
     let per_query = [queries.div_ceil(256), 1, 1];
     let parts = pass.parts();
     for part in &parts {
         let last = std::ptr::eq(part, parts.last().expect("a part"));
         let segments = part.segments as usize;
-        let weights = pass.measured(*part, &x_there, None);
         let records = pass.device.empty::<Record>(queries * segments);
         let scales = pass.device.empty::<f64>(2 * queries * segments);
-        let parameters = with![*part, &pass.precision, &weights, &records];
-        pass.empirical("mnemo_weights", [queries, segments, 1], parameters);
+        let partial = if let Some(most) = way.small {
+            let partial = pass.device.empty(segments * queries * dim);
+            let parameters = with![rows, *part, &x_there, &pass.precision, &records, &partial];
+            let grid = [queries.div_ceil(32), segments, 1];
+            pass.device.launch("small", &format!("mnemo_small_{most}"), grid, parameters);
+            // The mean may be left out.
+            let parameters = with![rows, *part, &x_there, &pass.precision, &records, NONE];
+            pass.device.launch("small", &format!("mnemo_small_{most}"), grid, parameters);
+            partial
+        } else {
+            let weights = pass.measured(*part, &x_there, None);
+            let parameters = with![*part, &pass.precision, &weights, &records];
+            pass.empirical("mnemo_weights", [queries, segments, 1], parameters);
+            pass.accumulate(*part, &weights, None, Some(&x_there))
+        };
         let parameters = with![*part, &pass.precision, &records, &running, &scales];
         pass.empirical("mnemo_merge_records", per_query, parameters);
-        let partial = pass.accumulate(*part, &weights, None, Some(&x_there));
         let total = last.then_some(&running);
         let parameters = with![*part, dim as i32, &partial, &scales, total, &offset];
         pass.empirical("mnemo_merge_means", [2, 1, 1], parameters);
@@ -142,10 +166,7 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     let (trace, product) = (pass.device.empty::<f64>(queries), pass.device.empty::<f64>(queries * dim));
     for part in &parts {
         let segments = part.segments as usize;
-        let weights = {
-            let x = Array { ..pass.device.upload(x) };
-            pass.measured(*part, &x, None)
-        };
+        let weights = pass.measured(*part, &x_there, None);
         let parameters = with![*part, &pass.precision, &running, &weights];
         pass.empirical("mnemo_reweight", [queries, segments, 1], parameters);
         let values = pass.measured(*part, &mean_there, None);
@@ -160,7 +181,6 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
             pass.empirical("mnemo_merge_means", [1, 1, 1], parameters);
         }
     }
-    let _ = &pass.x;
     Answer {
         mean,
         log_sum: pass.device.download(&log_sum),
@@ -197,16 +217,13 @@ fn by_loops(question: &Question<'_>) -> Answer {
         let slope: f64 = others().filter(|a| *a < 700.0).map(|a| a * (-a).exp()).sum();
         let weights: Vec<f64> = above.iter().map(|a| (-a).exp() / (1.0 + rest)).collect();
         let rows = || weights.iter().zip(taking_part.iter().map(|n| data.row(*n)));
-        let mean: Vec<f64> =
-            (0..dim).map(|j| x[j] + rows().map(|(w, y)| w * (y[j] - x[j])).sum::<f64>()).collect();
+        let mean: Vec<f64> = (0..dim).map(|j| x[j] + rows().map(|(w, y)| w * (y[j] - x[j])).sum::<f64>()).collect();
         let square = |y: &[f64]| y.iter().zip(&mean).map(|(y, m)| (y - m) * (y - m)).sum::<f64>();
         answer.trace.push(rows().map(|(w, y)| w * square(y)).sum());
         if let Some(tangent) = tangent {
             let v = &tangent[b * dim..(b + 1) * dim];
             let along = |y: &[f64]| y.iter().zip(&mean).zip(v).map(|((y, m), v)| (y - m) * v).sum::<f64>();
-            answer
-                .product
-                .extend((0..dim).map(|j| rows().map(|(w, y)| w * (y[j] - mean[j]) * along(y)).sum::<f64>()));
+            answer.product.extend((0..dim).map(|j| rows().map(|(w, y)| w * (y[j] - mean[j]) * along(y)).sum::<f64>()));
         }
         answer.mean.extend(mean);
         answer.log_sum.push(rest.ln_1p() - h * best);
@@ -217,17 +234,28 @@ fn by_loops(question: &Question<'_>) -> Answer {
     answer
 }
 
-/// Every way gives the same bits, and they are near to those of the loops.
+/// Every way gives the same bits, and they are near to those of the loops; the same for rows of few numbers.
 fn check(build: Build, question: &Question<'_>) {
+    let count = question.data.taking_part().len();
+    let segments = count.div_ceil(build.segment());
+    let want = by_loops(question);
+    check_ways(build, question, &want, &[Way::tiled(0, 1), Way::tiled(1, 2), Way::tiled(0, segments)]);
+    let dim = question.data.dim;
+    let mut small: Vec<Way> = [2, 4, 8, 16].into_iter().filter(|most| dim <= *most).map(|m| Way::small(m, 1)).collect();
+    if let Some(first) = small.first().copied() {
+        small.push(Way { segments, ..first });
+        check_ways(build, question, &want, &small);
+    }
+}
+
+fn check_ways(build: Build, question: &Question<'_>, want: &Answer, ways: &[Way]) {
     let Question { data, x, precision, tangent } = question;
     let count = data.taking_part().len();
-    let what = format!("{} queries, {count} x {}, precisions {:?}..", precision.len(), data.dim, &precision[0]);
-    let segments = count.div_ceil(build.segment());
-    let first = by_kernels(build, Way { tile: tiles()[0], segments: 1 }, question);
-    for way in [Way { tile: tiles()[1], segments: 2 }, Way { tile: tiles()[0], segments }] {
-        assert_eq!(by_kernels(build, way, question).bits(), first.bits(), "{what}: {way:?}");
+    let first = by_kernels(build, ways[0], question);
+    let what = format!("{} queries, {count} x {}, {:?}", precision.len(), data.dim, ways[0]);
+    for way in &ways[1..] {
+        assert_eq!(by_kernels(build, *way, question).bits(), first.bits(), "{what}: {way:?}");
     }
-    let want = by_loops(question);
     assert_eq!(first.nearest, want.nearest, "{what}");
     assert_eq!(bits(&first.distance), bits(&want.distance), "{what}");
     for b in 0..precision.len() {
@@ -301,7 +329,7 @@ fn no_precision_weighs_all_rows_alike_and_the_nearest_is_still_found() {
     let x = normals(6, 8);
     let question = Question { data: &data, x: &x, precision: &[0.0, 0.0], tangent: None };
     check(Build::Small, &question);
-    let answer = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 2 }, &question);
+    let answer = by_kernels(Build::Small, Way::tiled(0, 2), &question);
     for b in 0..2 {
         // ln 100 by way of ln(1 + 99), an ulp each.
         assert_near(&[answer.log_sum[b], answer.entropy[b]], &[100f64.ln(); 2], 4.0 * U, 0.0, "ln N");
@@ -315,15 +343,17 @@ fn extreme_precisions_leave_the_nearest_row_alone() {
     let data = Data::new(&wanted, 3, Dtype::F64, 1.0, 0.0);
     let x = normals(8, 6);
     let question = Question { data: &data, x: &x, precision: &[1e140, 1e-150], tangent: Some(&x) };
-    let answer = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 1 }, &question);
     let want = by_loops(&question);
-    assert_eq!(answer.log_sum, [f64::NEG_INFINITY, want.log_sum[1]]);
-    assert_eq!(answer.entropy, [0.0, 0.0]);
-    assert_eq!((&answer.nearest, &answer.distance), (&want.nearest, &want.distance));
-    for (b, n) in answer.nearest.iter().enumerate() {
-        // One weight is 1 and the others 0. The offset from x is exact here, for x is below half an ulp of the row.
-        assert_eq!(answer.mean[3 * b..3 * b + 3], *data.row(*n as usize));
-        assert_eq!(answer.trace[b], 0.0);
+    for way in [Way::tiled(0, 1), Way::small(4, 2)] {
+        let answer = by_kernels(Build::Small, way, &question);
+        assert_eq!(answer.log_sum, [f64::NEG_INFINITY, want.log_sum[1]]);
+        assert_eq!(answer.entropy, [0.0, 0.0]);
+        assert_eq!((&answer.nearest, &answer.distance), (&want.nearest, &want.distance));
+        for (b, n) in answer.nearest.iter().enumerate() {
+            // One weight is 1 and the others 0. The offset from x is exact here, for x is below half an ulp of the row.
+            assert_eq!(answer.mean[3 * b..3 * b + 3], *data.row(*n as usize));
+            assert_eq!(answer.trace[b], 0.0);
+        }
     }
     // Near rows too: precisions as large as 1e140 tell 1e-70 apart.
     let near: Vec<f64> = (0..40).map(|n| 1e-70 * f64::from(n)).collect();
@@ -342,7 +372,7 @@ fn duplicates_share_their_weight_and_the_first_is_the_nearest() {
     let x = [values[140] + 1e-9, values[141]];
     let question = Question { data: &data, x: &x, precision: &[1e8], tangent: Some(&[1.0, 2.0]) };
     check(Build::Small, &question);
-    let answer = by_kernels(Build::Small, Way { tile: tiles()[1], segments: 3 }, &question);
+    let answer = by_kernels(Build::Small, Way::tiled(1, 3), &question);
     assert_eq!(answer.nearest, [33]);
     assert_near(&answer.entropy, &[4f64.ln()], 1e-9, 0.0, "entropy of four rows alike, the next being 1e-2 away");
 }
@@ -352,35 +382,36 @@ fn tiny_entropies_keep_their_digits() {
     // Two rows, the farther with weight e^-120: entropy 120 e^-120 + e^-120, about 1e-50.
     let data = Data::new(&[0.0, 1.0], 1, Dtype::F64, 1.0, 0.0);
     let question = Question { data: &data, x: &[0.0], precision: &[240.0], tangent: None };
-    let answer = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 1 }, &question);
     let want = 121.0 * (-120f64).exp();
-    // Of the argument, exact here, and of the exponential on both sides.
-    assert_near(&answer.entropy, &[want], 16.0 * U, 0.0, "entropy");
     // And in another segment.
     let mut values = vec![1e3; 40];
     (values[0], values[39]) = (0.0, 1.0);
-    let data = Data::new(&values, 1, Dtype::F64, 1.0, 0.0);
-    let question = Question { data: &data, x: &[0.0], precision: &[240.0], tangent: None };
-    let answer = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 1 }, &question);
-    assert_near(&answer.entropy, &[want], 16.0 * U, 0.0, "entropy over segments");
+    let far = Data::new(&values, 1, Dtype::F64, 1.0, 0.0);
+    let over_segments = Question { data: &far, ..question };
+    for way in [Way::tiled(0, 1), Way::small(2, 1)] {
+        for question in [&question, &over_segments] {
+            // Of the argument, exact here, and of the exponential on both sides.
+            assert_near(&by_kernels(Build::Small, way, question).entropy, &[want], 16.0 * U, 0.0, "entropy");
+        }
+    }
 }
 
 #[test]
 fn a_query_has_the_same_bits_alone_and_in_a_batch() {
-    let data = Data::normal(10, 131, 19, Dtype::F32);
-    let (x, precision) = (normals(11, 66 * 19), vec![4.0; 66]);
-    let together = by_kernels(
-        Build::Small,
-        Way { tile: tiles()[1], segments: 2 },
-        &Question { data: &data, x: &x, precision: &precision, tangent: Some(&x) },
-    );
-    for b in [0, 7, 65] {
-        let x = &x[b * 19..(b + 1) * 19];
-        let question = Question { data: &data, x, precision: &[4.0], tangent: Some(x) };
-        let alone = by_kernels(Build::Small, Way { tile: tiles()[0], segments: 5 }, &question);
-        assert_eq!(bits(&alone.mean), bits(&together.mean[b * 19..(b + 1) * 19]));
-        assert_eq!(bits(&alone.product), bits(&together.product[b * 19..(b + 1) * 19]));
-        let scalars = |a: &Answer, b: usize| bits(&[a.log_sum[b], a.entropy[b], a.distance[b], a.trace[b]]);
-        assert_eq!(scalars(&alone, 0), scalars(&together, b));
+    for (dim, ways) in [(19, [Way::tiled(1, 2), Way::tiled(0, 5)]), (5, [Way::small(8, 2), Way::small(8, 5)])] {
+        let data = Data::normal(10, 131, dim, Dtype::F32);
+        let (x, precision) = (normals(11, 66 * dim), vec![4.0; 66]);
+        let question = Question { data: &data, x: &x, precision: &precision, tangent: Some(&x) };
+        let together = by_kernels(Build::Small, ways[0], &question);
+        for b in [0, 7, 65] {
+            let own = b * dim..(b + 1) * dim;
+            let x = &x[own.clone()];
+            let question = Question { data: &data, x, precision: &[4.0], tangent: Some(x) };
+            let alone = by_kernels(Build::Small, ways[1], &question);
+            assert_eq!(bits(&alone.mean), bits(&together.mean[own.clone()]));
+            assert_eq!(bits(&alone.product), bits(&together.product[own]));
+            let scalars = |a: &Answer, b: usize| bits(&[a.log_sum[b], a.entropy[b], a.distance[b], a.trace[b]]);
+            assert_eq!(scalars(&alone, 0), scalars(&together, b));
+        }
     }
 }

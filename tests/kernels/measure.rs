@@ -1,7 +1,7 @@
 //! Distances and projections, bit for bit: they are one chain of fused operations, which plain loops repeat.
 
 use super::data::{DTYPES, Data, Dtype, assert_near, bits, normals};
-use super::device::{Array, Build, Device, NONE, Part, Rows, with};
+use super::device::{Array, Build, Device, Part, Rows, with};
 
 /// Columns of a tile of the kernels for 8 and for 64 queries.
 const TILES: [(usize, usize); 2] = [(8, 128), (64, 64)];
@@ -34,8 +34,7 @@ fn all(device: &mut Device, tile: (usize, usize), data: &Data, x: &[f64], v: Opt
     let rows = data.upload(device);
     let (x, v) = (device.upload(x), v.map(|v| device.upload(v)));
     let out = device.empty::<f64>(queries * segments * segment);
-    let part =
-        Part { count: count as i64, first_segment: 0, segments: segments as i32, queries: queries as i32 };
+    let part = Part { count: count as i64, first_segment: 0, segments: segments as i32, queries: queries as i32 };
     measure(device, tile, rows, part, (&x, v.as_ref()), &out);
     let out = device.download(&out);
     out.chunks(segments * segment).flat_map(|query| query[..count].to_vec()).collect()
@@ -112,8 +111,7 @@ fn parts_of_the_segments_give_the_same_numbers() {
     let (rows, x) = (data.upload(&mut device), device.upload(&x));
     for first in 0..segments {
         let out = device.upload(&vec![-1.0; queries * segment]);
-        let part =
-            Part { count: 100, first_segment: first as i64, segments: 1, queries: queries as i32 };
+        let part = Part { count: 100, first_segment: first as i64, segments: 1, queries: queries as i32 };
         measure(&mut device, TILES[1], rows, part, (&x, None), &out);
         for (query, got) in device.download(&out).chunks(segment).enumerate() {
             let there = first * segment..((first + 1) * segment).min(100);
@@ -157,7 +155,6 @@ fn factors_make_rows_of_length_one() {
         // Two sums of squares, each off by dim/2 u of a root at most; a root, two divisions and a product.
         assert_near(got, &want, (dim + 8) as f64 * 0.5 * f64::EPSILON, 0.0, &format!("row {n}"));
     }
-    let _ = NONE;
 }
 
 #[test]
@@ -167,7 +164,8 @@ fn distances_use_factors() {
     let (rows, factor) = (data.upload(&mut device), device.empty::<f64>(50));
     device.launch("measure", "mnemo_row_factors", [1, 1, 1], with![rows, &factor]);
     let factors = device.download(&factor);
-    let scaled: Vec<f64> = (0..50).flat_map(|n| data.row(n).iter().map(|v| v * factors[n]).collect::<Vec<_>>()).collect();
+    let scaled: Vec<f64> =
+        (0..50).flat_map(|n| data.row(n).iter().map(|v| v * factors[n]).collect::<Vec<_>>()).collect();
     let want = Data::new(&scaled, 20, Dtype::F64, 1.0, 0.0);
     let x = normals(11, 20);
     let (on_device, out) = (device.upload(&x), device.empty::<f64>(2 * 32));

@@ -43,16 +43,8 @@ fn by_kernels(build: Build, data: &Data, x: &[f64], k: usize, cosine: bool, at_o
         device.launch("nearest", "mnemo_select", [queries, 1, 1], parameters);
     }
     let (distance, index) = (device.empty::<f64>(queries * k), device.empty::<i64>(queries * k));
-    let parameters = with![
-        queries as i32,
-        k as i64,
-        &list_distance,
-        &list_index,
-        &side,
-        i32::from(cosine),
-        &distance,
-        &index
-    ];
+    let parameters =
+        with![queries as i32, k as i64, &list_distance, &list_index, &side, i32::from(cosine), &distance, &index];
     device.launch("nearest", "mnemo_finish_nearest", [2, 1, 1], parameters);
     (device.download(&distance), device.download(&index))
 }

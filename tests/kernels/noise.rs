@@ -56,17 +56,8 @@ fn a_hundred_thousand_normals_have_the_bits_of_the_cpu() {
     let stream = Stream { seed: 42, purpose: Purpose::Step, step: 3 };
     let mut device = Device::new(Build::Library);
     let out = device.upload(&vec![0.0; rows * cols]);
-    let parameters = with![
-        &out,
-        rows as i64,
-        cols as i32,
-        NONE,
-        1.0,
-        stream.seed,
-        stream.purpose as u32,
-        stream.step,
-        0u64
-    ];
+    let parameters =
+        with![&out, rows as i64, cols as i32, NONE, 1.0, stream.seed, stream.purpose as u32, stream.step, 0u64];
     device.launch("noise", "mnemo_add_normal", [64, 1, 1], parameters);
     for (i, row) in device.download(&out).chunks(cols).enumerate() {
         let mut want = vec![0.0; cols];
