@@ -19,8 +19,6 @@ pub struct Totals {
     pub capture_violations: u64,
     pub faults: u64,
     pub abandoned: u64,
-    /// Variables that are set: the environment is not asked for them again.
-    pub chosen: Vec<String>,
 }
 
 /// What `standin_counters` writes. Fields are only ever added at the end.

@@ -86,14 +86,13 @@ impl Driver {
     fn read_environment(&mut self) {
         for name in NAMES {
             // What standin_set chose before cuInit stays.
-            if self.totals.chosen.iter().any(|chosen| chosen == name) {
+            if self.settings.chosen.contains(name) {
                 continue;
             }
-            if let Ok(value) = std::env::var(name) {
-                if !self.settings.set(&mut self.failures, name, &value) {
-                    self.tell(format!("{name}={value} makes no sense"));
-                }
-                self.totals.chosen.push(name.to_owned());
+            if let Ok(value) = std::env::var(name)
+                && !self.settings.set(&mut self.failures, name, &value)
+            {
+                self.tell(format!("{name}={value} makes no sense"));
             }
         }
     }

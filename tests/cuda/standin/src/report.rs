@@ -53,11 +53,7 @@ unsafe extern "C" fn standin_set(name: *const c_char, value: *const c_char) -> i
         if driver.initialized && matches!(name, "STANDIN_DEVICES" | "STANDIN_MEMORY") {
             return 1;
         }
-        if !driver.settings.set(&mut driver.failures, name, value) {
-            return 1;
-        }
-        driver.totals.chosen.push(name.to_owned());
-        0
+        i32::from(!driver.settings.set(&mut driver.failures, name, value))
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::failure::Failures;
 use crate::queue::Order;
 use ptx_interpreter::Checks;
+use std::collections::BTreeSet;
 
 /// Device properties and behaviour that a test can choose.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct Settings {
     pub order: Order,
     /// How kernels run.
     pub kernels: Kernels,
+    /// Variables that were set: the environment is not asked for them again.
+    pub chosen: BTreeSet<String>,
 }
 
 /// How the interpreter runs kernels.
@@ -51,6 +54,7 @@ impl Default for Settings {
             pools: true,
             order: Order::Late,
             kernels: Kernels::default(),
+            chosen: BTreeSet::new(),
         }
     }
 }
@@ -58,6 +62,7 @@ impl Default for Settings {
 impl Settings {
     /// Sets one value by the name of its variable; false where name or value make no sense.
     pub fn set(&mut self, failures: &mut Failures, name: &str, value: &str) -> bool {
+        self.chosen.insert(name.to_owned());
         self.try_set(failures, name, value).is_some()
     }
 
