@@ -37,6 +37,7 @@ codes! {
     UNSUPPORTED_LIMIT = 215, c"CUDA_ERROR_UNSUPPORTED_LIMIT", c"the device knows no such limit";
     INVALID_PTX = 218, c"CUDA_ERROR_INVALID_PTX", c"the PTX does not compile";
     UNSUPPORTED_PTX_VERSION = 222, c"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", c"the PTX is newer than the driver";
+    FILE_NOT_FOUND = 301, c"CUDA_ERROR_FILE_NOT_FOUND", c"a file was not found";
     OPERATING_SYSTEM = 304, c"CUDA_ERROR_OPERATING_SYSTEM", c"a call of the operating system failed";
     INVALID_HANDLE = 400, c"CUDA_ERROR_INVALID_HANDLE", c"a handle is not valid";
     ILLEGAL_STATE = 401, c"CUDA_ERROR_ILLEGAL_STATE", c"an object is in a state that forbids the call";

@@ -134,6 +134,13 @@ export! {
         driver.load_and_tell(module, image).map_err(|(code, _)| code)
     }
 
+    fn cuModuleLoad(driver, module: *mut Handle, path: *const c_char) {
+        // SAFETY: the host gives a path.
+        let mut image = std::fs::read(unsafe { name_of(path) }?).map_err(|_| code::FILE_NOT_FOUND)?;
+        image.push(0);
+        driver.load_and_tell(module, image.as_ptr().cast()).map_err(|(code, _)| code)
+    }
+
     // Of the options, only the error log is looked at.
     fn cuModuleLoadDataEx(driver, module: *mut Handle, image: *const c_void, count: u32, options: *const u32, values: *mut usize) {
         let outcome = driver.load_and_tell(module, image);

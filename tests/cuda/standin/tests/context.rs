@@ -98,7 +98,8 @@ fn what_is_left_behind_is_counted() {
     let (address, stream, event, host) = (cuda.allocate(1), cuda.stream(), cuda.event(), cuda.pinned(1, 0));
     let module = cuda.module();
     let full = cuda.counters();
-    let live = |c: Counters| (c.live_allocations, c.live_bytes, c.live_pinned, c.live_modules, c.live_streams, c.live_events);
+    let live =
+        |c: Counters| (c.live_allocations, c.live_bytes, c.live_pinned, c.live_modules, c.live_streams, c.live_events);
     assert_eq!(live(full), (1, 4, 1, 1, 1, 1));
     good(cuda.cuMemFree_v2(address));
     good(cuda.cuStreamDestroy_v2(stream));

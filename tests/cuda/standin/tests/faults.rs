@@ -37,7 +37,10 @@ fn a_fault_stays_with_its_context() {
         assert_eq!(cuda.cuEventDestroy_v2(event), code);
         assert_eq!(cuda.cuModuleUnload(module), code);
         let left = cuda.counters();
-        assert_eq!((left.live_allocations, left.live_pinned, left.live_streams, left.live_events, left.live_modules), (0, 0, 0, 0, 0));
+        assert_eq!(
+            (left.live_allocations, left.live_pinned, left.live_streams, left.live_events, left.live_modules),
+            (0, 0, 0, 0, 0)
+        );
         // Another device does not mind, and a context that is retained afresh is well.
         let mut other = 0;
         good(cuda.cuDevicePrimaryCtxRetain(&mut other, 1));

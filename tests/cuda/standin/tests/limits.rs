@@ -24,7 +24,10 @@ fn devices_are_what_was_asked_for() {
     good(cuda.cuDriverGetVersion(&mut version));
     good(cuda.cuMemGetInfo_v2(&mut free, &mut total));
     assert_eq!((count, version, free, total), (3, 13000, 1_000_000, 1_000_000));
-    assert_eq!([75, 76, 16, 97, 8, 10, 115, 41].map(|a| attribute(&cuda, a)), [9, 0, 132, 227 << 10, 48 << 10, 32, 1, 1]);
+    assert_eq!(
+        [75, 76, 16, 97, 8, 10, 115, 41].map(|a| attribute(&cuda, a)),
+        [9, 0, 132, 227 << 10, 48 << 10, 32, 1, 1]
+    );
     assert_eq!(cuda.cuDeviceGet(&mut 0, 3), 101);
     assert_eq!(cuda.cuDeviceGetAttribute(&mut 0, 1, -1), 101);
     assert_eq!(cuda.cuDeviceGetAttribute(&mut 0, 500, 0), INVALID_VALUE);
@@ -148,7 +151,11 @@ fn pointers_are_known() {
     let mut context = 0;
     good(cuda.cuCtxGetCurrent(&mut context));
     assert_eq!([1, 2, 3, 11, 12].map(|a| ask(a, address + 4).1), [context, 2, address + 4, address, 16]);
-    assert_eq!((ask(2, host.place as u64), ask(3, host.place as u64).0), ((0, 1), INVALID_VALUE), "pinned, and no device memory");
+    assert_eq!(
+        (ask(2, host.place as u64), ask(3, host.place as u64).0),
+        ((0, 1), INVALID_VALUE),
+        "pinned, and no device memory"
+    );
     let (mut local, mut kind, mut device) = (0_u32, 7_u32, 7_i32);
     assert_eq!(ask(2, (&raw mut local) as u64).0, INVALID_VALUE);
     let places = [(&raw mut kind).cast::<c_void>(), (&raw mut device).cast()];

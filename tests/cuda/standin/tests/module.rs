@@ -14,7 +14,8 @@ fn load(cuda: &Cuda, image: &[u8]) -> i32 {
 fn images_that_the_device_cannot_run() {
     let cuda = Cuda::new();
     let with = |version: &str, target: &str| {
-        text(&PTX.replace(".version 7.0", &format!(".version {version}")).replace("sm_80", target)).into_bytes_with_nul()
+        text(&PTX.replace(".version 7.0", &format!(".version {version}")).replace("sm_80", target))
+            .into_bytes_with_nul()
     };
     // Version, target and answer on compute capability 8.0 with driver 12.8.
     for (version, target, wanted) in [
