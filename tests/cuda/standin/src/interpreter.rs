@@ -72,7 +72,7 @@ impl Program {
         let parameters = kernel.parameters().iter().map(|p| (p.offset as usize, p.size as usize)).collect();
         Some(Signature {
             parameters,
-            static_shared_bytes: kernel.static_shared_bytes() as u32,
+            static_shared_bytes: kernel.static_shared_bytes(),
             max_threads: kernel.max_threads(),
         })
     }
