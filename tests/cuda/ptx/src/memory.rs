@@ -56,10 +56,15 @@ pub(crate) struct Allocation {
 impl Memory {
     /// An empty memory that holds at most `capacity_bytes` at a time.
     pub fn new(capacity_bytes: u64) -> Memory {
+        Memory::starting_at(0, capacity_bytes)
+    }
+
+    /// The same, with addresses that begin `offset` bytes higher, so that those of several devices differ.
+    pub fn starting_at(offset: u64, capacity_bytes: u64) -> Memory {
         Memory {
             allocations: Vec::new(),
             freed: Vec::new(),
-            next: GLOBAL_START,
+            next: GLOBAL_START + offset,
             live: 0,
             capacity: capacity_bytes,
             checks: Checks::default(),
