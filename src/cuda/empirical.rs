@@ -34,35 +34,65 @@ struct Record {
     row: i64,
 }
 
-/// How many segments rows have, and how many of them a launch takes.
+/// The segments that a launch is about, and the queries (`Part` of kernels/common.cuh).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// Rows that take part, in all segments.
+    pub count: i64,
+    pub first_segment: i64,
+    pub segments: i32,
+    pub queries: i32,
+}
+
+/// How rows are cut into segments, and these into parts.
 #[derive(Clone, Copy)]
 pub struct Segments {
-    pub all: usize,
+    rows: usize,
+    queries: usize,
+    all: usize,
+    /// Segments of a part.
     pub at_a_time: usize,
 }
 
 impl Segments {
-    /// Where a segment takes `bytes` bytes of buffers.
-    pub fn new(rows: usize, bytes: usize) -> Self {
+    /// Where a query takes `bytes` bytes of buffers for each segment.
+    pub fn new(rows: usize, queries: usize, bytes: usize) -> Self {
         let all = rows.div_ceil(SEGMENT);
-        Self { all, at_a_time: (BUFFERS / bytes.max(1)).clamp(1, all) }
+        Self { rows, queries, all, at_a_time: (BUFFERS / (queries * bytes).max(1)).clamp(1, all) }
     }
 
-    /// (first, count) of each launch.
-    pub fn launches(self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.all).step_by(self.at_a_time).map(move |first| (first, self.at_a_time.min(self.all - first)))
+    pub fn parts(self) -> impl Iterator<Item = Part> {
+        let part = move |first: usize| Part {
+            count: self.rows as i64,
+            first_segment: first as i64,
+            segments: self.at_a_time.min(self.all - first) as i32,
+            queries: self.queries as i32,
+        };
+        (0..self.all).step_by(self.at_a_time).map(part)
+    }
+
+    fn is_last(self, part: Part) -> bool {
+        part.first_segment as usize + part.segments as usize == self.all
+    }
+}
+
+impl Part {
+    /// One block for each query and segment.
+    pub fn each(self) -> [usize; 3] {
+        [self.queries as usize, self.segments as usize, 1]
     }
 }
 
 /// The grid of a tiled kernel, and whether it is the one with low tiles: 8 queries by 128 columns, or 64 by 64.
-pub fn tiles(queries: usize, columns: usize, segments: usize) -> (bool, [usize; 3]) {
-    let low = queries <= 8;
+pub fn tiles(part: Part, columns: usize) -> (bool, [usize; 3]) {
+    let (queries, low) = (part.queries as usize, part.queries <= 8);
     let (down, across) = if low { (8, 128) } else { (64, 64) };
-    (low, [queries.div_ceil(down), columns.div_ceil(across), segments])
+    (low, [queries.div_ceil(down), columns.div_ceil(across), part.segments as usize])
 }
 
 /// Some of the queries, and the buffers of their passes.
-struct Part<'a, 's> {
+struct Sums<'a, 's> {
     session: &'a Session<'s>,
     rows: &'a Taken,
     queries: usize,
@@ -80,11 +110,11 @@ struct Part<'a, 's> {
     partial: Block,
 }
 
-impl<'a, 's> Part<'a, 's> {
+impl<'a, 's> Sums<'a, 's> {
     fn new(session: &'a Session<'s>, rows: &'a Taken, x: u64, precision: &[f64], second_pass: bool) -> Result<Self> {
         let (queries, dim) = (precision.len(), rows.raw.dim as usize);
         let columns = if second_pass { 2 } else { 1 };
-        let segments = Segments::new(rows.raw.count as usize, NUMBER * queries * (columns * SEGMENT + dim));
+        let segments = Segments::new(rows.raw.count as usize, queries, NUMBER * (columns * SEGMENT + dim));
         let room = |count: usize| session.room::<f64>(count, "sums over rows");
         let at_a_time = segments.at_a_time;
         let numbers = queries * at_a_time * SEGMENT;
@@ -106,56 +136,39 @@ impl<'a, 's> Part<'a, 's> {
     }
 
     /// to ← |y - x|² of the rows of some segments.
-    fn measure(&self, x: u64, (first, count): (usize, usize), to: &Block) -> Result<()> {
-        let (low, grid) = tiles(self.queries, SEGMENT, count);
-        let (rows, queries, first, count, to) =
-            (self.rows.raw, self.queries as i32, first as i64, count as i32, to.address());
-        if low {
-            launch!(self.session, "measure_8", grid, rows, x, 0u64, queries, first, count, to)
-        } else {
-            launch!(self.session, "measure_64", grid, rows, x, 0u64, queries, first, count, to)
-        }
+    fn measure(&self, part: Part, x: u64, to: &Block) -> Result<()> {
+        measure(self.session, self.rows, part, x, to)
     }
 
     /// to ← (y - x)·v.
-    fn project(&self, x: u64, v: u64, (first, count): (usize, usize), to: &Block) -> Result<()> {
-        let (low, grid) = tiles(self.queries, SEGMENT, count);
-        let (rows, queries, first, count, to) =
-            (self.rows.raw, self.queries as i32, first as i64, count as i32, to.address());
-        if low {
-            launch!(self.session, "project_8", grid, rows, x, v, queries, first, count, to)
-        } else {
-            launch!(self.session, "project_64", grid, rows, x, v, queries, first, count, to)
+    fn project(&self, part: Part, x: u64, v: u64, to: &Block) -> Result<()> {
+        match tiles(part, SEGMENT) {
+            (true, grid) => launch!(self.session, "project_8", grid, self.rows.raw, part, x, v, to.address()),
+            (false, grid) => launch!(self.session, "project_64", grid, self.rows.raw, part, x, v, to.address()),
         }
     }
 
     /// partial ← Σ w (y - shift) of each segment, w times `multiplier` where there is one.
-    fn accumulate(&self, (first, count): (usize, usize), multiplier: u64, shift: u64) -> Result<()> {
-        let (low, grid) = tiles(self.queries, self.dim, count);
-        let (rows, weights, queries) = (self.rows.raw, self.weights.address(), self.queries as i32);
-        let (first, count, to) = (first as i64, count as i32, self.partial.address());
-        if low {
-            launch!(self.session, "accumulate_8", grid, rows, weights, multiplier, shift, queries, first, count, to)
-        } else {
-            launch!(self.session, "accumulate_64", grid, rows, weights, multiplier, shift, queries, first, count, to)
+    fn accumulate(&self, part: Part, multiplier: u64, shift: u64) -> Result<()> {
+        let (rows, weights, to) = (self.rows.raw, self.weights.address(), self.partial.address());
+        match tiles(part, self.dim) {
+            (true, grid) => launch!(self.session, "accumulate_8", grid, rows, part, weights, multiplier, shift, to),
+            (false, grid) => launch!(self.session, "accumulate_64", grid, rows, part, weights, multiplier, shift, to),
         }
     }
 
-    /// to ← to merged with `partial`; with `scales` as weights of one maximum ask for, divided by their sum after the last.
-    fn merge_means(&self, (first, count): (usize, usize), weighted: bool, to: u64) -> Result<()> {
-        let scales = if weighted { self.scales.address() } else { 0 };
-        let last = weighted && first + count == self.segments.all;
-        let running = if last { self.running.address() } else { 0 };
+    /// to ← to merged with `partial`: a sum, or the mean by the weights of the first pass.
+    fn merge_means(&self, part: Part, is_mean: bool, to: u64) -> Result<()> {
+        let scales = if is_mean { self.scales.address() } else { 0 };
+        let running = if is_mean && self.segments.is_last(part) { self.running.address() } else { 0 };
         launch!(
             self.session,
             "merge_means",
             blocks(self.queries * self.dim),
+            part,
+            self.dim as i32,
             self.partial.address(),
             scales,
-            self.queries as i32,
-            self.dim as i32,
-            count as i32,
-            first as i64,
             running,
             to
         )
@@ -163,26 +176,13 @@ impl<'a, 's> Part<'a, 's> {
 
     /// Weights, their sums, and Σ w (y - shift) / Σ w for each (shift, to); a shift of NULL is 0.
     fn first_pass(&self, means: &[(u64, u64)], exec: &Exec<'_>) -> Result<()> {
-        let (session, rows) = (self.session, self.rows.raw.count);
-        let (weights, precision) = (self.weights.address(), self.precision.address());
+        let (session, precision) = (self.session, self.precision.address());
         let (records, running, scales) = (self.records.address(), self.running.address(), self.scales.address());
-        for part in self.segments.launches() {
+        for part in self.segments.parts() {
             exec.check()?;
-            let (first, count) = (part.0 as i64, part.1 as i32);
-            self.measure(self.x, part, &self.weights)?;
-            launch!(session, "weights", [self.queries, part.1, 1], weights, precision, rows, count, first, records)?;
-            launch!(
-                session,
-                "merge_records",
-                blocks(self.queries),
-                records,
-                precision,
-                self.queries as i32,
-                first,
-                count,
-                running,
-                scales
-            )?;
+            self.measure(part, self.x, &self.weights)?;
+            launch!(session, "weights", part.each(), part, precision, self.weights.address(), records)?;
+            launch!(session, "merge_records", blocks(self.queries), part, precision, records, running, scales)?;
             for &(shift, to) in means {
                 self.accumulate(part, 0, shift)?;
                 self.merge_means(part, true, to)?;
@@ -199,29 +199,35 @@ impl<'a, 's> Part<'a, 's> {
         product: Option<(u64, u64)>,
         exec: &Exec<'_>,
     ) -> Result<()> {
-        let (session, rows, queries) = (self.session, self.rows.raw.count, self.queries as i32);
-        let (weights, precision, running) = (self.weights.address(), self.precision.address(), self.running.address());
+        let (session, weights) = (self.session, self.weights.address());
+        let (precision, running) = (self.precision.address(), self.running.address());
         let Some(values) = &self.values else { unreachable!("asked for when the buffers were made") };
-        for part in self.segments.launches() {
+        for part in self.segments.parts() {
             exec.check()?;
-            let (first, count) = (part.0 as i64, part.1 as i32);
-            let each = [self.queries, part.1, 1];
-            self.measure(self.x, part, &self.weights)?;
-            launch!(session, "reweight", each, weights, precision, rows, queries, first, count, running)?;
+            self.measure(part, self.x, &self.weights)?;
+            launch!(session, "reweight", part.each(), part, precision, running, weights)?;
             if let Some(trace) = trace {
                 // The records of the first pass are done with.
                 let sums = self.records.address();
-                self.measure(mean, part, values)?;
-                launch!(session, "weighted_sums", each, weights, values.address(), rows, count, first, sums)?;
-                launch!(session, "merge_sums", blocks(self.queries), sums, queries, count, first, trace.address())?;
+                self.measure(part, mean, values)?;
+                launch!(session, "weighted_sums", part.each(), part, weights, values.address(), sums)?;
+                launch!(session, "merge_sums", blocks(self.queries), part, sums, trace.address())?;
             }
             if let Some((v, product)) = product {
-                self.project(mean, v, part, values)?;
+                self.project(part, mean, v, values)?;
                 self.accumulate(part, values.address(), mean)?;
                 self.merge_means(part, false, product)?;
             }
         }
         Ok(())
+    }
+}
+
+/// to ← |y - x|² of the rows of some segments.
+pub fn measure(session: &Session<'_>, rows: &Taken, part: Part, x: u64, to: &Block) -> Result<()> {
+    match tiles(part, SEGMENT) {
+        (true, grid) => launch!(session, "measure_8", grid, rows.raw, part, x, 0u64, to.address()),
+        (false, grid) => launch!(session, "measure_64", grid, rows.raw, part, x, 0u64, to.address()),
     }
 }
 
@@ -252,7 +258,7 @@ pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec:
         let here = first..(first + QUERIES).min(batch);
         let queries = here.len();
         let x = from_row(query.x, first);
-        let part = Part::new(session, &rows, x, &query.precision[here.clone()], second_pass)?;
+        let sums = Sums::new(session, &rows, x, &query.precision[here.clone()], second_pass)?;
 
         let own_mean = match (&out.mean, second_pass) {
             (None, true) => Some(matrix(session, queries, dim)?),
@@ -264,7 +270,7 @@ pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec:
         };
         let offset = out.offset.as_ref().map(|offset| (x, from_row(offset, first)));
         let means: Vec<_> = mean.map(|mean| (0, mean)).into_iter().chain(offset).collect();
-        part.first_pass(&means, exec)?;
+        sums.first_pass(&means, exec)?;
 
         let number = |wanted: bool| wanted.then(|| session.room::<f64>(queries, "one value per sample")).transpose();
         let log_sum = number(out.log_sum.is_some())?;
@@ -275,15 +281,15 @@ pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec:
         let wanted = [&log_sum, &entropy, &distance, &nearest];
         if wanted.iter().any(|block| block.is_some()) {
             let [log_sum, entropy, distance, nearest] = wanted.map(place);
-            let (running, precision) = (part.running.address(), part.precision.address());
+            let (running, precision) = (sums.running.address(), sums.precision.address());
             launch!(
                 session,
                 "finish",
                 blocks(queries),
-                running,
+                queries as i32,
                 precision,
                 rows.subset(),
-                queries as i32,
+                running,
                 log_sum,
                 entropy,
                 distance,
@@ -302,7 +308,7 @@ pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec:
         }
         if bounds {
             let mut records = try_vec(queries, Record::default(), "one value per sample")?;
-            session.download(&part.running, &mut records)?;
+            session.download(&sums.running, &mut records)?;
             let error_of = |i: usize| {
                 let x_error = query.x_error.map_or(0.0, |e| e[first + i]);
                 Bound { rows: query.rows, dim, precision: query.precision[first + i], x_error, sums: records[i] }
@@ -321,7 +327,7 @@ pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec:
                 (Some(v), Some(to)) => Some((from_row(v, first), from_row(to, first))),
                 _ => None,
             };
-            part.second_pass(mean.expect("made above"), trace.as_ref(), product, exec)?;
+            sums.second_pass(mean.expect("made above"), trace.as_ref(), product, exec)?;
             if let (Some(to), Some(from)) = (&mut out.covariance_trace, &trace) {
                 session.download(from, &mut to[here.clone()])?;
             }

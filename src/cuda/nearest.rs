@@ -1,7 +1,7 @@
 //! The k nearest rows by distances of differences in float64 (kernels/nearest.cu, kernels/measure.cu).
 
 use super::elementwise::matrix;
-use super::empirical::{QUERIES, SEGMENT, Segments, tiles};
+use super::empirical::{QUERIES, SEGMENT, Segments, measure};
 use super::rows;
 use super::session::{Session, blocks, launch};
 use super::{address, block};
@@ -32,34 +32,26 @@ pub fn run(
     let most = (LISTS / bytes_per_query).clamp(1, QUERIES);
     for first in (0..batch).step_by(most) {
         let queries = most.min(batch - first);
-        let segments = Segments::new(count as usize, queries * SEGMENT * size_of::<f64>());
+        let segments = Segments::new(count as usize, queries, SEGMENT * size_of::<f64>());
         let what = "nearest rows";
         let distances = session.room::<f64>(queries * segments.at_a_time * SEGMENT, what)?;
         let list_distance = session.room::<f64>(2 * queries * k, what)?;
         let list_index = session.room::<u32>(2 * queries * k, what)?;
         let side = session.room::<i32>(queries, what)?;
         let x = x + (first * dim * size_of::<f64>()) as u64;
-        for part in segments.launches() {
+        for part in segments.parts() {
             exec.report(first as u64, batch as u64)?;
-            let (at, segments, to) = (part.0 as i64, part.1 as i32, distances.address());
-            let (low, grid) = tiles(queries, SEGMENT, part.1);
-            if low {
-                launch!(session, "measure_8", grid, rows.raw, x, 0u64, queries as i32, at, segments, to)?;
-            } else {
-                launch!(session, "measure_64", grid, rows.raw, x, 0u64, queries as i32, at, segments, to)?;
-            }
+            measure(session, &rows, part, x, &distances)?;
+            let measured = distances.address();
             if cosine {
-                launch!(session, "bound_cosines", [queries, part.1, 1], to, rows.factor(), count, segments, at)?;
+                launch!(session, "bound_cosines", part.each(), part, rows.factor(), measured)?;
             }
             launch!(
                 session,
                 "select",
                 [queries, 1, 1],
-                to,
-                count,
-                queries as i32,
-                at,
-                segments,
+                part,
+                measured,
                 k as i64,
                 list_distance.address(),
                 list_index.address(),
@@ -72,11 +64,11 @@ pub fn run(
             session,
             "finish_nearest",
             blocks(queries * k),
+            queries as i32,
+            k as i64,
             list_distance.address(),
             list_index.address(),
             side.address(),
-            queries as i32,
-            k as i64,
             i32::from(cosine),
             own_distance.address(),
             own_index.address()
