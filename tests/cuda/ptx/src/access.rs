@@ -3,7 +3,7 @@
 use crate::fault::{FaultKind, Outcome, trouble};
 use crate::instruction::Instruction;
 use crate::machine::Machine;
-use crate::registers::lanes;
+use crate::registers::{ALL, lanes};
 use crate::types::{LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW, Space, WINDOW_BYTES};
 
 /// The result goes to a 64-bit register.
@@ -82,11 +82,11 @@ impl Machine<'_> {
         }
         match SPACE {
             GLOBAL => self.touch_global(index, address, bytes, touch),
-            SHARED => self.touch_shared(lane, address, bytes, touch),
+            SHARED => self.touch_shared(address, bytes, touch),
             LOCAL => self.touch_local(lane, address, bytes),
             PARAMETER => self.touch_parameter(address, bytes, touch),
             _ => match place(address) {
-                (Space::Shared, offset) => self.touch_shared(lane, offset, bytes, touch),
+                (Space::Shared, offset) => self.touch_shared(offset, bytes, touch),
                 (Space::Local, offset) => self.touch_local(lane, offset, bytes),
                 (Space::Parameter, offset) => self.touch_parameter(offset, bytes, touch),
                 _ => self.touch_global(index, address, bytes, touch),
@@ -94,10 +94,14 @@ impl Machine<'_> {
         }
     }
 
+    /// Bytes of global memory, whatever their alignment.
     #[inline(always)]
-    fn touch_global(&mut self, index: u32, address: u64, bytes: u32, touch: Touch) -> Result<*mut u8, FaultKind> {
+    pub fn touch_global(&mut self, index: u32, address: u64, bytes: u32, touch: Touch) -> Result<*mut u8, FaultKind> {
         let (at, offset) = self.memory.locate(&mut self.hints[index as usize], address, bytes)?;
-        let uninitialized = self.checks.uninitialized;
+        if touch.strong() && self.checks.races {
+            self.synchronize(touch, true);
+        }
+        let checks = self.checks;
         let allocation = self.memory.allocation(at);
         let length = bytes as usize;
         if touch.writes() {
@@ -107,26 +111,49 @@ impl Machine<'_> {
             allocation.mark_written(offset, length);
             self.statistics.bytes_written += u64::from(bytes);
         } else {
-            if uninitialized && !allocation.is_written(offset, length) {
+            if checks.uninitialized && !allocation.is_written(offset, length) {
                 return Err(FaultKind::Uninitialized { address, bytes });
             }
             self.statistics.bytes_read += u64::from(bytes);
         }
-        Ok(allocation.data[offset..offset + length].as_mut_ptr())
+        let data = allocation.data[offset..offset + length].as_mut_ptr();
+        if checks.races && !allocation.read_only {
+            allocation.marks.prepare(allocation.data.len(), self.program.grain);
+            let tick = self.statistics.instructions as u32;
+            let race = allocation.marks.touch(offset, length, touch, &self.who, tick, Some(&self.releases));
+            if let Some((place, other)) = race {
+                let address = address + (place - offset) as u64;
+                return Err(FaultKind::Race { address, shared: false, other });
+            }
+        }
+        Ok(data)
     }
 
+    /// Bytes of shared memory, whatever their alignment.
     #[inline(always)]
-    pub fn touch_shared(&mut self, _lane: u32, offset: u64, bytes: u32, touch: Touch) -> Result<*mut u8, FaultKind> {
+    pub fn touch_shared(&mut self, offset: u64, bytes: u32, touch: Touch) -> Result<*mut u8, FaultKind> {
         let (at, length) = (offset as usize, bytes as usize);
-        let shared = &mut self.shared;
-        let size = shared.data.len();
+        let size = self.shared.data.len();
         if offset >= size as u64 || length > size - at {
             return Err(FaultKind::SharedOutOfBounds { offset, bytes, shared_bytes: size as u32 });
+        }
+        if touch.strong() && self.checks.races {
+            self.synchronize(touch, false);
+        }
+        let shared = &mut self.shared;
+        if shared.is_copied(at, length) {
+            return Err(FaultKind::AsyncNotWaited { offset });
         }
         if touch.writes() {
             shared.mark_written(at, length);
         } else if self.checks.uninitialized && !shared.is_written(at, length) {
             return Err(FaultKind::SharedUninitialized { offset, bytes });
+        }
+        if self.checks.races {
+            let tick = self.statistics.instructions as u32;
+            if let Some((place, other)) = shared.marks.touch(at, length, touch, &self.who, tick, None) {
+                return Err(FaultKind::Race { address: place as u64, shared: true, other });
+            }
         }
         Ok(shared.data[at..at + length].as_mut_ptr())
     }
@@ -174,6 +201,111 @@ impl Machine<'_> {
     }
 }
 
+/// How the addresses of a whole warp lie.
+#[derive(Clone, Copy)]
+enum Pattern {
+    /// All lanes have the same address.
+    Same,
+    /// Every lane begins where the one before ends.
+    Row,
+}
+
+impl Machine<'_> {
+    /// Checks the accesses of all lanes at once where their addresses allow it; answers where the first lane's bytes
+    /// are and how far the next lane's are. Nothing if lane after lane has to be looked at.
+    #[inline(always)]
+    fn touch_warp<const SPACE: u8>(
+        &mut self,
+        i: &Instruction,
+        bytes: u32,
+        touch: Touch,
+    ) -> Result<Option<(*mut u8, usize)>, FaultKind> {
+        if SPACE == LOCAL {
+            return Ok(None);
+        }
+        let first = self.address(i, 0);
+        let (mut same, mut row) = (0, 0);
+        for lane in 0..32 {
+            let address = self.address(i, lane);
+            same |= address ^ first;
+            row |= address.wrapping_sub(u64::from(lane) * u64::from(bytes)) ^ first;
+        }
+        let pattern = match (same, row) {
+            (0, _) if !touch.writes() => Pattern::Same,
+            (_, 0) => Pattern::Row,
+            _ => return Ok(None),
+        };
+        if first & u64::from(bytes - 1) != 0 {
+            return Ok(None);
+        }
+        let (total, step) = match pattern {
+            Pattern::Same => (bytes, 0),
+            Pattern::Row => (32 * bytes, bytes as usize),
+        };
+        let (space, at) = match SPACE {
+            GLOBAL => (Space::Global, first),
+            SHARED => (Space::Shared, first),
+            PARAMETER => (Space::Parameter, first),
+            _ => place(first),
+        };
+        let found = match space {
+            Space::Global | Space::Constant => self.touch_global(i.index, at, total, touch),
+            Space::Shared => self.touch_shared(at, total, touch),
+            Space::Parameter => self.touch_parameter(at, total, touch),
+            _ => return Ok(None),
+        };
+        match found {
+            Ok(found) => {
+                if step == 0 && matches!(space, Space::Global | Space::Constant) {
+                    self.statistics.bytes_read += 31 * u64::from(bytes);
+                }
+                Ok(Some((found, step)))
+            }
+            // These have left marks behind; others are found again lane by lane.
+            Err(kind @ FaultKind::Race { .. }) => Err(kind),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Where a racing write of all lanes goes astray.
+    #[cold]
+    fn racing_lane(&self, i: &Instruction, bytes: u32, kind: &FaultKind) -> u32 {
+        let FaultKind::Race { address, shared, .. } = kind else { return 0 };
+        let of = |lane| match place(self.address(i, lane)) {
+            (Space::Shared, offset) if *shared => offset,
+            (_, address) => address,
+        };
+        (0..32).find(|&lane| (of(lane)..of(lane) + u64::from(bytes)).contains(address)).unwrap_or(0)
+    }
+
+    /// A racing write that changes nothing is none: many warps may store the same flag. Answers where to write then.
+    #[cold]
+    fn harmless(&mut self, i: &Instruction, lane: u32, kind: FaultKind) -> Result<*mut u8, FaultKind> {
+        let program = self.program;
+        let slots = &program.operands[i.list as usize..][..usize::from(i.count)];
+        let width = usize::from(i.width);
+        let bytes = (width * slots.len()) as u32;
+        let checks = std::mem::replace(&mut self.checks, crate::launch::Checks { races: false, uninitialized: false });
+        let found = self.touch_in(i.space, i.index, lane, self.address(i, lane), bytes, Touch::Write);
+        self.checks = checks;
+        let found = found?;
+        for (k, &slot) in slots.iter().enumerate() {
+            let value = if i.mode & TO_WIDE != 0 {
+                self.warp.registers.get::<u64>(slot, lane)
+            } else {
+                u64::from(self.warp.registers.get::<u32>(slot, lane))
+            };
+            for (at, byte) in value.to_le_bytes().into_iter().enumerate().take(width) {
+                // SAFETY: `touch_in` answered room for all elements.
+                if unsafe { *found.add(k * width + at) } != byte {
+                    return Err(kind);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// `ld`: `count` elements of WIDTH bytes a lane.
 #[inline(always)]
 pub(crate) fn load<const SPACE: u8, const WIDTH: usize>(m: &mut Machine, i: &Instruction, mask: u32) -> Outcome {
@@ -181,6 +313,22 @@ pub(crate) fn load<const SPACE: u8, const WIDTH: usize>(m: &mut Machine, i: &Ins
     let slots = &program.operands[i.list as usize..i.list as usize + usize::from(i.count)];
     let bytes = (WIDTH * slots.len()) as u32;
     let touch = if i.mode & STRONG != 0 { Touch::StrongRead } else { Touch::Read };
+    if mask == ALL {
+        match m.touch_warp::<SPACE>(i, bytes, touch) {
+            Ok(None) => {}
+            Err(kind) => return trouble(m.racing_lane(i, bytes, &kind), kind),
+            Ok(Some((from, step))) => {
+                for (k, &slot) in slots.iter().enumerate().filter(|(_, slot)| **slot != SINK) {
+                    for lane in 0..32 {
+                        // SAFETY: `touch_warp` answered room for all elements of all lanes.
+                        let value = unsafe { get::<WIDTH>(from.add(lane * step + k * WIDTH)) };
+                        put_register::<WIDTH>(m, i, slot, lane as u32, value);
+                    }
+                }
+                return Ok(());
+            }
+        }
+    }
     for lane in lanes(mask) {
         let lane = lane as u32;
         let address = m.address(i, lane);
@@ -194,15 +342,29 @@ pub(crate) fn load<const SPACE: u8, const WIDTH: usize>(m: &mut Machine, i: &Ins
             }
             // SAFETY: `touch` answered room for all elements.
             let value = unsafe { get::<WIDTH>(from.add(k * WIDTH)) };
-            let value = if i.mode & SIGNED != 0 { extend(value, WIDTH) } else { value };
-            if i.mode & TO_WIDE != 0 {
-                m.warp.registers.set::<u64>(slot, lane, value);
-            } else {
-                m.warp.registers.set::<u32>(slot, lane, value as u32);
-            }
+            put_register::<WIDTH>(m, i, slot, lane, value);
         }
     }
     Ok(())
+}
+
+#[inline(always)]
+fn put_register<const WIDTH: usize>(m: &mut Machine, i: &Instruction, slot: u32, lane: u32, value: u64) {
+    let value = if i.mode & SIGNED != 0 { extend(value, WIDTH) } else { value };
+    if i.mode & TO_WIDE != 0 {
+        m.warp.registers.set::<u64>(slot, lane, value);
+    } else {
+        m.warp.registers.set::<u32>(slot, lane, value as u32);
+    }
+}
+
+#[inline(always)]
+fn get_register(m: &Machine, i: &Instruction, slot: u32, lane: u32) -> u64 {
+    if i.mode & TO_WIDE != 0 {
+        m.warp.registers.get::<u64>(slot, lane)
+    } else {
+        u64::from(m.warp.registers.get::<u32>(slot, lane))
+    }
 }
 
 /// `st`: `count` elements of WIDTH bytes a lane.
@@ -212,19 +374,42 @@ pub(crate) fn store<const SPACE: u8, const WIDTH: usize>(m: &mut Machine, i: &In
     let slots = &program.operands[i.list as usize..i.list as usize + usize::from(i.count)];
     let bytes = (WIDTH * slots.len()) as u32;
     let touch = if i.mode & STRONG != 0 { Touch::StrongWrite } else { Touch::Write };
+    if mask == ALL {
+        let found = match m.touch_warp::<SPACE>(i, bytes, touch) {
+            Ok(found) => found,
+            Err(kind) => {
+                let lane = m.racing_lane(i, bytes, &kind);
+                match m.harmless(i, lane, kind) {
+                    Ok(at) => Some((at.wrapping_sub(lane as usize * bytes as usize), bytes as usize)),
+                    Err(kind) => return trouble(lane, kind),
+                }
+            }
+        };
+        if let Some((to, step)) = found {
+            for (k, &slot) in slots.iter().enumerate() {
+                for lane in 0..32 {
+                    let value = get_register(m, i, slot, lane as u32);
+                    // SAFETY: `touch_warp` answered room for all elements of all lanes.
+                    unsafe { put::<WIDTH>(to.add(lane * step + k * WIDTH), value) };
+                }
+            }
+            return Ok(());
+        }
+    }
     for lane in lanes(mask) {
         let lane = lane as u32;
         let address = m.address(i, lane);
-        let to = match m.touch::<SPACE>(i.index, lane, address, bytes, touch) {
+        let found = m.touch::<SPACE>(i.index, lane, address, bytes, touch);
+        let to = match found {
+            Err(kind @ FaultKind::Race { .. }) => m.harmless(i, lane, kind),
+            other => other,
+        };
+        let to = match to {
             Ok(to) => to,
             Err(kind) => return trouble(lane, kind),
         };
         for (k, &slot) in slots.iter().enumerate() {
-            let value = if i.mode & TO_WIDE != 0 {
-                m.warp.registers.get::<u64>(slot, lane)
-            } else {
-                u64::from(m.warp.registers.get::<u32>(slot, lane))
-            };
+            let value = get_register(m, i, slot, lane);
             // SAFETY: `touch` answered room for all elements.
             unsafe { put::<WIDTH>(to.add(k * WIDTH), value) };
         }

@@ -74,6 +74,7 @@ pub(crate) struct Program {
     pub operands: Vec<u32>,
     /// Where indexed branches go.
     pub targets: Vec<u32>,
+    pub shapes: Vec<crate::matrix::Shape>,
     pub conversions: Vec<crate::convert::Conversion>,
     pub constants: Vec<Constant>,
     /// Lines of all constants; registers come after them.

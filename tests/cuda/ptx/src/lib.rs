@@ -3,6 +3,7 @@
 mod access;
 mod atomic;
 mod convert;
+mod copies;
 mod decode;
 mod fault;
 mod float;
@@ -10,6 +11,7 @@ mod instruction;
 mod launch;
 mod lexer;
 mod machine;
+mod matrix;
 mod memory;
 mod module;
 mod operation;

@@ -1,9 +1,11 @@
 //! Runs the blocks of a launch: warps take turns, lanes of a warp step together.
 
+use crate::access::Touch;
 use crate::fault::{FaultKind, Outcome, Trouble, trouble};
 use crate::instruction::{Flow, Instruction, Program, Special, Value};
 use crate::launch::{Checks, Launch, Statistics};
 use crate::memory::Memory;
+use crate::race::Who;
 use crate::registers::{ALL, Registers, lanes};
 use crate::shared::Shared;
 
@@ -42,6 +44,7 @@ pub(crate) struct Warp {
     pub index: u32,
     /// Lanes that have not exited.
     pub alive: u32,
+    pub copies: crate::copies::Copies,
     groups: Vec<Group>,
     stacks: Vec<Vec<u32>>,
 }
@@ -83,6 +86,9 @@ pub(crate) struct Machine<'m> {
     pub statistics: Statistics,
     /// The allocation each instruction hit last.
     pub hints: Vec<u32>,
+    /// For race detection: who runs, and when each block of the launch released what it wrote.
+    pub who: Who,
+    pub releases: Vec<u32>,
     pub local_bytes: u32,
     /// Where and who, for faults.
     pub at: u32,
@@ -117,7 +123,8 @@ impl<'m> Machine<'m> {
                     local: vec![0; needs.local_bytes as usize * 32],
                     index,
                     alive: 0,
-                    groups: Vec::new(),
+                    copies: Default::default(),
+            groups: Vec::new(),
                     stacks: vec![Vec::new(); 32],
                 };
                 warp.predicates[0] = ALL;
@@ -147,9 +154,12 @@ impl<'m> Machine<'m> {
             local: Vec::new(),
             index: 0,
             alive: 0,
+            copies: Default::default(),
             groups: Vec::new(),
             stacks: Vec::new(),
         };
+        let first = (memory.blocks as u32).wrapping_add(1);
+        let who = Who { block: first, first, warp: 0, seen: [0; 32], acquired: false };
         Machine {
             program,
             checks: memory.checks,
@@ -160,6 +170,8 @@ impl<'m> Machine<'m> {
             warp: idle,
             statistics: Statistics::default(),
             hints: vec![0; program.code.len()],
+            who,
+            releases: Vec::new(),
             local_bytes: needs.local_bytes,
             at: u32::MAX,
             block: [0; 3],
@@ -178,12 +190,18 @@ impl<'m> Machine<'m> {
         self.barriers = [Barrier::default(); 16];
         self.shared.start_block();
         self.memory.blocks += 1;
+        self.who.block = self.memory.blocks as u32;
+        self.who.acquired = false;
+        if self.checks.races {
+            self.releases.push(0);
+        }
         self.statistics.blocks += 1;
         self.statistics.warps += self.warps.len() as u64;
         let threads: u32 = self.launch.block.iter().product();
         for warp in &mut self.warps {
             let left = threads - warp.index * 32;
             warp.alive = if left >= 32 { ALL } else { (1 << left) - 1 };
+            warp.copies.start_block();
             warp.groups.clear();
             warp.groups.push(Group { pc: self.needs.entry, mask: warp.alive, state: State::Ready });
             warp.local.fill(0xa5);
@@ -256,6 +274,7 @@ impl<'m> Machine<'m> {
     /// Runs the lanes of the current warp until all exit or wait, or for a slice.
     fn run_warp(&mut self) -> Result<Turn, Box<Trouble>> {
         let end = self.statistics.instructions + SLICE;
+        self.know();
         let mut tired = false;
         loop {
             let Some((mut pc, mut mask)) = self.choose(tired) else {
@@ -321,6 +340,7 @@ impl<'m> Machine<'m> {
                     }
                     if self.checks.races {
                         self.shared.order.wake(number, self.warp.index);
+                        self.who.seen = self.shared.order.knows(self.warp.index);
                     }
                 }
             }
@@ -566,6 +586,7 @@ impl<'m> Machine<'m> {
         let uses = barrier.uses;
         if self.checks.races {
             self.shared.order.arrive(number, self.warp.index);
+            self.who.seen = self.shared.order.knows(self.warp.index);
         }
         if barrier.arrived >= barrier.expected {
             barrier.result = (barrier.count, barrier.all, barrier.any);
@@ -626,5 +647,35 @@ fn special_value(special: Special, launch: &Launch, linear: u32, warps: u32, sha
 }
 
 impl Machine<'_> {
-    pub fn fence(&mut self, _wide: bool, _mask: u32) {}
+    /// What the current warp knows of the others.
+    fn know(&mut self) {
+        if self.checks.races {
+            self.who.warp = self.warp.index;
+            self.who.seen = self.shared.order.knows(self.warp.index);
+        }
+    }
+
+    /// `membar` and `fence`.
+    pub fn fence(&mut self) {
+        if self.checks.races {
+            self.shared.order.fence(self.warp.index, self.statistics.instructions as u32);
+            self.know();
+        }
+    }
+
+    /// An atomic access: after a fence it releases what its warp did; it acquires what others released.
+    pub fn synchronize(&mut self, touch: Touch, global: bool) {
+        if touch.writes() {
+            if let Some(tick) = self.shared.order.publish(self.warp.index)
+                && let Some(release) = self.releases.last_mut()
+                && global
+            {
+                *release = tick;
+            }
+        } else {
+            self.who.acquired |= global;
+            self.shared.order.acquire(self.warp.index);
+            self.know();
+        }
+    }
 }

@@ -254,12 +254,22 @@ impl Allocation {
     }
 }
 
-/// Whether all bits of up to 16 bytes at `offset` are set. The bits must go on 8 bytes beyond the last.
+/// Whether the bits of `bytes` bytes at `offset` are all set. The bits must go on 8 bytes beyond the last.
 #[inline(always)]
 pub(crate) fn is_marked(bits: &[u8], offset: usize, bytes: usize) -> bool {
-    let word = window(bits, offset / 8) >> (offset % 8);
-    let wanted = (1u64 << bytes) - 1;
-    word & wanted == wanted
+    let (mut at, mut left) = (offset, bytes);
+    loop {
+        let now = left.min(32);
+        let wanted = (1u64 << now) - 1;
+        if window(bits, at / 8) >> (at % 8) & wanted != wanted {
+            return false;
+        }
+        left -= now;
+        if left == 0 {
+            return true;
+        }
+        at += now;
+    }
 }
 
 #[inline(always)]

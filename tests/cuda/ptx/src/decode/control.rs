@@ -66,17 +66,12 @@ impl<'a> Decoder<'a> {
                 parts.left.clear();
             }
             "membar" | "fence" => {
-                // Blocks run one after another and warps in turns: a fence only matters for what orders accesses.
-                let wide =
-                    !["cta"].iter().any(|p| parts.take(p)) || parts.left.iter().any(|p| matches!(*p, "gpu" | "sys"));
                 parts.left.retain(|p| {
-                    !matches!(
-                        *p,
-                        "gl" | "sys" | "gpu" | "cluster" | "sc" | "acq_rel" | "proxy" | "async" | "acquire" | "release"
-                    ) && !p.contains("::")
+                    !matches!(*p, "gl" | "cta" | "sys" | "gpu" | "cluster" | "sc" | "acq_rel" | "proxy" | "async")
+                        && !matches!(*p, "acquire" | "release")
+                        && !p.contains("::")
                 });
-                i.mode = u32::from(wide);
-                i.run = act!(|m, i, mask| m.fence(i.mode != 0, mask));
+                i.run = act!(|m, _i, _mask| m.fence());
                 self.push(i);
             }
             "bar" | "barrier" => return self.barrier(name, parts, s, i),

@@ -159,7 +159,7 @@ impl<'a> Decoder<'a> {
     pub fn new(source: &'a str) -> Decoder<'a> {
         Decoder {
             source,
-            program: Program { grain: 4, ..Program::default() },
+            program: Program { grain: 8, ..Program::default() },
             variables: Vec::new(),
             signatures: HashMap::new(),
             calls: Vec::new(),
