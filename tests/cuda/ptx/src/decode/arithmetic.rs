@@ -446,8 +446,9 @@ fn float64(name: &str, parts: &mut Parts<'_>, i: &mut Instruction) -> Decoded<Ru
     if approx {
         return Ok(match name {
             // The upper 32 bits of the result; the lower ones are zero.
-            "rcp" => op1!(f64 => u64, |a| coarse(1.0 / a)),
-            "rsqrt" => op1!(f64 => u64, |a| coarse(1.0 / a.sqrt())),
+            "rcp" if ftz => op1!(f64 => u64, |a| coarse(1.0 / coarse_input(a))),
+            "rsqrt" if ftz => op1!(f64 => u64, |a| coarse(1.0 / coarse_input(a).sqrt())),
+            "rsqrt" => op1!(f64 => f64, |a| 1.0 / a.sqrt()),
             _ => return Err("this instruction has no approximation in float64".to_owned()),
         });
     }
@@ -508,7 +509,14 @@ fn float64(name: &str, parts: &mut Parts<'_>, i: &mut Instruction) -> Decoded<Ru
     })
 }
 
+/// The coarse approximations see and make only the upper 32 bits; subnormal numbers are zeros.
+fn coarse_input(x: f64) -> f64 {
+    let x = f64::from_bits(x.to_bits() & 0xffff_ffff_0000_0000);
+    if x.is_subnormal() { 0.0f64.copysign(x) } else { x }
+}
+
 fn coarse(x: f64) -> u64 {
+    let x = if x.is_subnormal() { 0.0f64.copysign(x) } else { x };
     x.to_bits() & 0xffff_ffff_0000_0000
 }
 
