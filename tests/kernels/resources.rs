@@ -60,14 +60,13 @@ fn check(version: &str) {
     let compiler = Compiler::open(version);
     let mut table = String::new();
     for name in files("cu") {
-        let source = std::fs::read_to_string(root().join(format!("kernels/{name}.cu"))).expect("kernels");
         for architecture in ARCHITECTURES {
             let compiled = compiler.compile(&name, architecture, &[]);
             assert!(!compiled.log.contains("warning"), "{name} for {architecture}:\n{}", compiled.log);
             let resources = parse(&compiled.log);
             assert!(!resources.is_empty(), "{name} for {architecture} has no kernel:\n{}", compiled.log);
             for Resources { kernel, registers, shared, stack, spills } in resources {
-                assert!(source.contains(&kernel), "{kernel} is not in {name}.cu");
+                assert!(kernel.starts_with("mnemo_"), "{kernel} in {name}.cu is without the prefix");
                 assert_eq!(spills, 0, "{kernel} spills for {architecture}");
                 assert_eq!(stack, 0, "{kernel} has a stack for {architecture}");
                 writeln!(table, "{architecture} {name} {kernel} registers {registers} shared {shared}").expect("text");
