@@ -74,7 +74,7 @@ __device__ inline void small(const Rows &rows, const Part &part, const double *x
         stage<D>(rows, start, from, count, staged);
         __syncthreads();
         const int end = count - from < TILE ? count - from : TILE;
-#pragma unroll 4
+#pragma unroll(D > 8 ? 2 : 4)
         for (int c = warp; c < end; c += WARPS) {
             double ignored[D];
             const double d = difference<D>(staged + c * D, own, ignored);
@@ -94,7 +94,7 @@ __device__ inline void small(const Rows &rows, const Part &part, const double *x
             __syncthreads();
         }
         const int end = count - from < TILE ? count - from : TILE;
-#pragma unroll 2
+#pragma unroll(D > 8 ? 1 : 2)
         for (int c = warp; c < end; c += WARPS) {
             double apart[D];
             const double above = h * (difference<D>(staged + c * D, own, apart) - nearest.distance);
@@ -133,7 +133,7 @@ __device__ inline void small(const Rows &rows, const Part &part, const double *x
 }
 
 #define SMALL(D)                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, D > 8 ? 1 : 2)                                               \
     mnemo_small_##D(Rows rows, Part part, const double *x, const double *precision, Record *records,                   \
                     double *partial) {                                                                                 \
         small<D>(rows, part, x, precision, records, partial);                                                          \

@@ -138,7 +138,7 @@ fn combine_is_that_of_the_cpu() {
                     }
                     let factors: Vec<Vec<f64>> = (0..terms).map(|t| normals(30 + t as u64, rows)).collect();
                     let by = |t: usize| {
-                        if (t % 2 == 0) == first_by_row {
+                        if t.is_multiple_of(2) == first_by_row {
                             Factor::Rows(&factors[t])
                         } else {
                             Factor::All(factors[t][0])

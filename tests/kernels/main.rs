@@ -12,6 +12,7 @@ mod measure;
 mod nearest;
 mod noise;
 mod nvrtc;
+mod reference;
 mod resources;
 
 use std::path::{Path, PathBuf};
