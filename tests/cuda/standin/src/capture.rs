@@ -131,16 +131,21 @@ impl Driver {
 
     /// Work of the legacy stream would wait for the blocking streams: not while one of them captures.
     pub fn forbid_legacy_in_capture(&mut self, stream: Handle) -> Result<(), Code> {
-        let Some(legacy) = self.streams.get(&stream).filter(|stream| stream.kind == Kind::Legacy) else {
-            return Ok(());
-        };
-        let capturing = self.streams.values().filter(|stream| stream.context == legacy.context && stream.is_blocking());
-        let captures: Vec<_> = capturing.filter_map(|stream| stream.capture).collect();
+        let captures = self.captures_before(stream);
         for &capture in &captures {
             self.captures.invalidate(capture);
             self.totals.capture_violations += 1;
         }
         if captures.is_empty() { Ok(()) } else { Err(code::CAPTURE_IMPLICIT) }
+    }
+
+    /// The captures of the blocking streams that a stream would wait for, if it is a legacy stream.
+    fn captures_before(&self, stream: Handle) -> Vec<Handle> {
+        let Some(legacy) = self.streams.get(&stream).filter(|stream| stream.kind == Kind::Legacy) else {
+            return Vec::new();
+        };
+        let blocking = self.streams.values().filter(|stream| stream.context == legacy.context && stream.is_blocking());
+        blocking.filter_map(|stream| stream.capture).collect()
     }
 
     pub fn invalidate_capture_of(&mut self, stream: Handle) {
@@ -262,7 +267,10 @@ impl Driver {
     fn capture_status(&mut self, stream: Handle) -> Result<(u32, Handle), Code> {
         let context = self.current()?;
         let stream = self.stream(context, stream)?;
-        self.forbid_legacy_in_capture(stream)?;
+        // Asking invalidates nothing.
+        if !self.captures_before(stream).is_empty() {
+            return Err(code::CAPTURE_IMPLICIT);
+        }
         let capture = self.streams[&stream].capture;
         Ok((self.captures.status(capture), capture.unwrap_or(0)))
     }

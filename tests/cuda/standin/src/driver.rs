@@ -17,7 +17,7 @@ use crate::stream::Stream;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// What the host holds instead of a pointer. Never dereferenced, never given out twice, so that a stale one is noticed.
 pub type Handle = u64;
@@ -129,6 +129,15 @@ impl Driver {
 /// The state, whatever happened to an earlier holder of the lock.
 pub fn lock() -> MutexGuard<'static, Option<Driver>> {
     DRIVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The state, unless another thread is at work on it.
+pub fn try_lock() -> Option<MutexGuard<'static, Option<Driver>>> {
+    match DRIVER.try_lock() {
+        Ok(state) => Some(state),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Runs `body` on the state.

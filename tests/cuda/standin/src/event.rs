@@ -63,6 +63,7 @@ impl Driver {
 
     /// The ticket to wait for, if the event's work is still queued.
     fn awaited(&mut self, event: Handle) -> Result<Option<Ticket>, Code> {
+        self.check_event(event)?;
         match self.event(event)?.mark {
             Mark::Never => Ok(None),
             Mark::Queued(ticket) => Ok(Some(ticket).filter(|&ticket| self.queue.is_pending(ticket))),
@@ -71,6 +72,13 @@ impl Driver {
                 Err(code::CAPTURED_EVENT)
             }
         }
+    }
+
+    /// Another context's error counts where its event is asked for.
+    fn check_event(&mut self, event: Handle) -> Result<(), Code> {
+        let context = self.event(event)?.context;
+        let failed = self.contexts.get(&context).and_then(|context| context.failed);
+        failed.map_or(Ok(()), Err)
     }
 
     fn elapsed(&mut self, place: *mut f32, start: Handle, end: Handle) -> Result<(), Code> {
@@ -132,7 +140,7 @@ export! {
         driver.forbid_synchronization(context)?;
         let Some(ticket) = awaited else { return Ok(()) };
         driver.run_one(&[ticket]);
-        driver.current()?;
+        driver.check_event(event)?;
         Err(code::NOT_READY)
     }
 
@@ -144,7 +152,7 @@ export! {
         if let Some(ticket) = awaited {
             driver.run_until(&[ticket]);
         }
-        driver.current().map(|_| ())
+        driver.check_event(event)
     }
 
     fn cuEventElapsedTime(driver, milliseconds: *mut f32, start: Handle, end: Handle) {

@@ -1,7 +1,7 @@
 //! What a test asks the stand-in for, and the report at exit.
 
 use crate::context;
-use crate::driver::{Driver, lock, with};
+use crate::driver::{Driver, lock, try_lock, with};
 use std::ffi::{CStr, c_char};
 use std::io::Write;
 
@@ -31,7 +31,10 @@ pub extern "C" fn report_at_exit() {
     if std::env::var_os("STANDIN_LEAKS").is_none_or(|wanted| wanted != "1") {
         return;
     }
-    if let Some(driver) = lock().as_ref() {
+    // Another thread may still be at work: the exit does not wait for it.
+    if let Some(state) = try_lock()
+        && let Some(driver) = state.as_ref()
+    {
         append(&format!("exit: {:?} first fault: {:?}", driver.counters(), driver.faults.0));
     }
 }

@@ -165,6 +165,10 @@ fn the_legacy_stream_neither_captures_nor_waits_for_a_capture() {
     let mut blocking = 0;
     good(cuda.cuStreamCreate(&mut blocking, 0));
     good(cuda.cuStreamBeginCapture_v2(blocking, 2));
+    let mut status = 0;
+    assert_eq!(cuda.cuStreamIsCapturing(0, &mut status), 906);
+    good(cuda.cuStreamIsCapturing(blocking, &mut status));
+    assert_eq!(status, 1, "asking invalidates nothing");
     assert_eq!(cuda.launch(kernel, address, 4, 0), 906);
     assert_eq!(cuda.cuStreamEndCapture(blocking, &mut 0), CAPTURE_INVALIDATED);
     // A non-blocking stream does not concern it.

@@ -108,7 +108,7 @@ fn what_is_left_behind_is_counted() {
     good(cuda.cuModuleUnload(module));
     assert_eq!(live(cuda.counters()), live(clean));
     // The same objects again, and nobody frees them.
-    (cuda.allocate(1), cuda.stream(), cuda.event(), cuda.pinned(1, 0));
+    let _left = (cuda.allocate(1), cuda.stream(), cuda.event(), cuda.pinned(1, 0));
     cuda.module();
     good(cuda.cuDevicePrimaryCtxRelease_v2(0));
     assert_eq!((live(cuda.counters()), cuda.counters().abandoned), (live(clean), 5));

@@ -71,6 +71,21 @@ fn memory_of_another_device_is_no_memory_to_a_kernel() {
 }
 
 #[test]
+fn waiting_for_an_event_of_a_failed_context_tells_so() {
+    let cuda = Cuda::new();
+    let (stream, event) = (cuda.stream(), cuda.event());
+    let address = cuda.upload(&[1]);
+    good(cuda.launch(cuda.kernel("stop"), address, 1, stream));
+    good(cuda.cuEventRecord(event, stream));
+    let mut other = 0;
+    good(cuda.cuDevicePrimaryCtxRetain(&mut other, 1));
+    good(cuda.cuCtxPushCurrent_v2(other));
+    assert_eq!(cuda.cuEventSynchronize(event), LAUNCH_FAILED);
+    assert_eq!(cuda.cuEventQuery(event), LAUNCH_FAILED);
+    good(cuda.cuCtxSynchronize());
+}
+
+#[test]
 fn freed_memory_is_no_memory() {
     let cuda = Cuda::new();
     let kernel = cuda.kernel("increment");

@@ -37,6 +37,41 @@ fn devices_are_what_was_asked_for() {
 }
 
 #[test]
+fn the_environment_sets_the_same() {
+    let variables = [
+        ("CAPABILITY", "12.0"),
+        ("DRIVER", "12090"),
+        ("DEVICES", "1"),
+        ("MEMORY", "4096"),
+        ("POOLS", "0"),
+        ("FAIL", "cuInit:1:999"),
+    ];
+    if std::env::var_os("STANDIN_MEMORY").is_none() {
+        let mut again = std::process::Command::new(std::env::current_exe().expect("this test"));
+        again.args(["the_environment_sets_the_same", "--exact"]);
+        for (name, value) in variables {
+            again.env(format!("STANDIN_{name}"), value);
+        }
+        let output = again.output().expect("a process");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+        return;
+    }
+    let cuda = Cuda::bare();
+    // What was set before stays.
+    cuda.set("STANDIN_DRIVER", "13010");
+    assert_eq!(cuda.cuInit(0), 999);
+    cuda.begin();
+    let (mut count, mut version, mut total) = (0, 0, 0);
+    good(cuda.cuDeviceGetCount(&mut count));
+    good(cuda.cuDriverGetVersion(&mut version));
+    good(cuda.cuMemGetInfo_v2(&mut 0, &mut total));
+    assert_eq!((count, version, total), (1, 13010, 4096));
+    assert_eq!([75, 115].map(|a| attribute(&cuda, a)), [12, 0]);
+    assert_eq!(cuda.cuMemAllocAsync(&mut 0, 4, 0), 801);
+}
+
+#[test]
 fn no_device() {
     let cuda = Cuda::bare();
     cuda.set("STANDIN_DEVICES", "0");

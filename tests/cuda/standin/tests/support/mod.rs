@@ -77,7 +77,8 @@ macro_rules! functions {
                 }
             }
 
-            $(pub fn $name(&self $(, $argument: $type)*) -> $answer {
+            $(#[allow(clippy::too_many_arguments)] // the driver's
+            pub fn $name(&self $(, $argument: $type)*) -> $answer {
                 // SAFETY: the tests give pointers that are good.
                 unsafe { (self.$name)($($argument),*) }
             })*
