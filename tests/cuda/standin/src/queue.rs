@@ -91,10 +91,6 @@ impl Queue {
         self.pending.retain(|_, work| work.context != context);
     }
 
-    fn is_ready(&self, work: &Work) -> bool {
-        !work.after.iter().any(|&ticket| self.is_pending(ticket))
-    }
-
     /// What `goals` depend on, themselves included.
     fn needed(&self, goals: &[Ticket]) -> BTreeSet<Ticket> {
         let mut needed = BTreeSet::new();
@@ -109,20 +105,54 @@ impl Queue {
         needed
     }
 
-    /// The next work to run on the way to `goals`.
-    fn choose(&self, order: &mut Order, goals: &[Ticket]) -> Option<Ticket> {
+    /// The work to run until all of `goals` has run, in the order to run it.
+    fn plan(&self, order: &mut Order, goals: &[Ticket]) -> Vec<Ticket> {
         let needed = self.needed(goals);
-        let newest = *needed.last()?;
-        let mut ready = self.pending.range(..=newest).filter(|(_, work)| self.is_ready(work));
+        let Some(&newest) = needed.last() else { return Vec::new() };
         match order {
-            Order::Late => needed.first().copied(),
-            Order::Queued | Order::Immediate => ready.next().map(|(ticket, _)| *ticket),
-            Order::Reversed => ready.max_by_key(|(_, work)| work.stream).map(|(ticket, _)| *ticket),
-            Order::Random(state) => {
-                let ready: Vec<_> = ready.map(|(ticket, _)| *ticket).collect();
-                ready.get(draw(state) as usize % ready.len().max(1)).copied()
+            Order::Late => needed.into_iter().collect(),
+            Order::Queued | Order::Immediate => self.pending.range(..=newest).map(|(ticket, _)| *ticket).collect(),
+            Order::Reversed => self.plan_by(newest, needed, |ready| {
+                let newest =
+                    ready.iter().enumerate().max_by_key(|(_, ticket)| (self.pending[*ticket].stream, **ticket));
+                newest.map_or(0, |(place, _)| place)
+            }),
+            Order::Random(state) => self.plan_by(newest, needed, |ready| draw(state) as usize % ready.len()),
+        }
+    }
+
+    /// A plan out of the work up to `newest`, where `choose` says which of the work that can go on does.
+    fn plan_by(
+        &self,
+        newest: Ticket,
+        mut needed: BTreeSet<Ticket>,
+        mut choose: impl FnMut(&[Ticket]) -> usize,
+    ) -> Vec<Ticket> {
+        let mut missing = BTreeMap::new();
+        let mut followers: BTreeMap<Ticket, Vec<Ticket>> = BTreeMap::new();
+        for (&ticket, work) in self.pending.range(..=newest) {
+            let before: BTreeSet<_> = work.after.iter().filter(|ticket| self.is_pending(**ticket)).collect();
+            missing.insert(ticket, before.len());
+            for &earlier in before {
+                followers.entry(earlier).or_default().push(ticket);
             }
         }
+        let mut ready: Vec<_> = missing.iter().filter(|(_, count)| **count == 0).map(|(ticket, _)| *ticket).collect();
+        let mut plan = Vec::new();
+        while !needed.is_empty() && !ready.is_empty() {
+            let ticket = ready.swap_remove(choose(&ready));
+            needed.remove(&ticket);
+            plan.push(ticket);
+            for follower in followers.remove(&ticket).unwrap_or_default() {
+                if let Some(count) = missing.get_mut(&follower) {
+                    *count -= 1;
+                    if *count == 0 {
+                        ready.push(follower);
+                    }
+                }
+            }
+        }
+        plan
     }
 }
 
@@ -138,17 +168,13 @@ fn draw(state: &mut u64) -> u64 {
 impl Driver {
     /// Adds work, and runs what may not wait any longer.
     pub fn enqueue(&mut self, work: Work) -> Ticket {
-        let context = work.context;
         let ticket = self.queue.add(work);
         if self.settings.order == Order::Immediate {
             self.run_until(&[ticket]);
         }
-        while self.queue.len() > LONGEST {
-            let Some(oldest) =
-                self.queue.of(context).first().copied().or_else(|| self.queue.pending.keys().next().copied())
-            else {
-                break;
-            };
+        while self.queue.len() > LONGEST
+            && let Some((&oldest, _)) = self.queue.pending.first_key_value()
+        {
             self.run_until(&[oldest]);
         }
         ticket
@@ -156,18 +182,27 @@ impl Driver {
 
     /// Runs work until all of `goals` has run.
     pub fn run_until(&mut self, goals: &[Ticket]) {
-        while self.run_one(goals) {}
+        for ticket in self.queue.plan(&mut self.settings.order, goals) {
+            self.run(ticket);
+        }
     }
 
     /// Runs one piece of work on the way to `goals`; false where there is none left.
     pub fn run_one(&mut self, goals: &[Ticket]) -> bool {
-        let Some(ticket) = self.queue.choose(&mut self.settings.order, goals) else {
-            return false;
-        };
+        match self.queue.plan(&mut self.settings.order, goals).first() {
+            Some(&ticket) => {
+                self.run(ticket);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Runs work, unless a fault of its context took it away.
+    fn run(&mut self, ticket: Ticket) {
         if let Some(work) = self.queue.pending.remove(&ticket) {
             self.execute(work.context, ticket, work.operation);
         }
-        true
     }
 
     /// Runs all work of a context.

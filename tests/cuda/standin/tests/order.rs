@@ -259,3 +259,17 @@ fn threads_work_side_by_side() {
     });
     assert_eq!((cuda.counters().kernels, cuda.counters().live_allocations), (80, 0));
 }
+
+#[test]
+fn a_long_queue_runs_its_oldest_work() {
+    let cuda = Cuda::new();
+    let stream = cuda.stream();
+    let address = cuda.allocate(1);
+    for word in 0..5000 {
+        good(cuda.cuMemsetD32Async(address, word, 1, stream));
+    }
+    assert_eq!(cuda.counters().pending, 4096);
+    assert_eq!(cuda.download(address, 1), [904], "5000 - 4096 ran, and one more for the copy");
+    good(cuda.cuStreamSynchronize(stream));
+    assert_eq!((cuda.counters().pending, cuda.download(address, 1)), (0, vec![4999]));
+}
