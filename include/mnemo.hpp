@@ -1124,7 +1124,17 @@ class [[nodiscard]] Context : public detail::Handle<mnemo_context, mnemo_context
     return detail::made<Context>(call, [&](auto *out, auto *error) { return mnemo_context_create(&o, out, error); });
   }
 
-  /// A JSON object with the members "backend", "instruction_set", "threads" and "device".
+  /// Compiles and loads all kernels of a CUDA context, which its first calls would otherwise wait for. A CPU context has
+  /// nothing to do.
+  Result<void> warm_up() const {
+    detail::Call call;
+    call.handle("context", get());
+    call.run([&](auto *error) { return mnemo_context_warm_up(get(), error); });
+    return call.done();
+  }
+
+  /// A JSON object with the members "backend", "instruction_set", "threads" and "device"; of a CUDA context some more, see
+  /// mnemo_context_describe.
   Result<std::string> describe() const {
     detail::Call call;
     call.handle("context", get());

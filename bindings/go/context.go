@@ -124,6 +124,18 @@ func (c *Context) use() (*C.mnemo_context, func(), error) {
 	return (*C.mnemo_context)(native), done, err
 }
 
+// WarmUp compiles and loads all kernels of a [CUDA] context, which its first calls would otherwise wait for. A CPU context
+// has nothing to do.
+func (c *Context) WarmUp() error {
+	native, done, err := c.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	var e C.mnemo_error
+	return failure(C.mnemo_context_warm_up(native, &e), &e, nil)
+}
+
 // A Description says what a context computes on.
 type Description struct {
 	Backend        string `json:"backend"`

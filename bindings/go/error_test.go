@@ -169,6 +169,7 @@ func TestContextOptions(t *testing.T) {
 	if d.Backend != "cpu" || d.Threads != 3 || d.InstructionSet != "portable" || d.Device == "" {
 		t.Errorf("the context is %+v", d)
 	}
+	check(t, c.WarmUp())
 	newDataset(t, c, mnemo.NewMatrix[float64](4, 2), nil)
 	_, err := c.NewDataset(mnemo.NewMatrix[float64](9, 2), nil)
 	fails(t, err, mnemo.ErrNoMemory)
@@ -187,7 +188,7 @@ func TestContextOptions(t *testing.T) {
 		code   mnemo.Code
 		word   string
 	}{
-		{mnemo.CUDA(0), mnemo.ErrDevice, "CUDA"},
+		{mnemo.CUDA(4096), mnemo.ErrDevice, "driver"},
 		{mnemo.CUDA(math.MaxInt64), mnemo.ErrInvalid, "9223372036854775807"},
 		{mnemo.NumThreads(-1), mnemo.ErrInvalid, "-1"},
 		{mnemo.NumThreads(1 << 40), mnemo.ErrInvalid, "1099511627776"},

@@ -127,6 +127,27 @@ pub fn context_create(w: &World) {
     }
 }
 
+struct WarmUp(*const mnemo_context);
+
+impl Call for WarmUp {
+    fn good(w: &World) -> Self {
+        Self(w.context)
+    }
+    fn run(&mut self, err: *mut mnemo_error) -> i32 {
+        unsafe { mnemo_context_warm_up(self.0, err) }
+    }
+    fn outputs(&self) -> Vec<Region> {
+        Vec::new()
+    }
+}
+
+pub fn context_warm_up(w: &World) {
+    rows! { w, WarmUp, c;
+        OK, "" => {};
+        INVALID, "context" => c.0 = null();
+    }
+}
+
 struct Describe {
     context: *const mnemo_context,
     json: [u8; 512],

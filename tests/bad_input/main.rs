@@ -25,6 +25,7 @@ const TABLE: &[(&str, Rows)] = &[
     ("mnemo_context_describe", handles::context_describe),
     ("mnemo_context_options_init", handles::context_options_init),
     ("mnemo_context_release", handles::releases),
+    ("mnemo_context_warm_up", handles::context_warm_up),
     ("mnemo_dataset_copy", data::copy),
     ("mnemo_dataset_gather", data::gather),
     ("mnemo_dataset_info", data::info),

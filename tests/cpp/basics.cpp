@@ -34,8 +34,13 @@ TEST(contexts) {
   options.instruction_set = mnemo::InstructionSet::portable;
   CHECK(describes(options, "\"instruction_set\":\"portable\""));
   CHECK(Context().describe().back() == '}');
+  Context ready;
+  ready.warm_up();
+  ready.reset();
+  FAILS(invalid, "context", ready.warm_up());
   options.device_type = mnemo::Device::cuda;
-  FAILS(device, "CUDA", Context(options));
+  options.device_id = 4096;  // which no machine has
+  FAILS(device, "driver", Context(options));
   options.device_type = mnemo::Device(99);
   FAILS(invalid, "device_type", Context(options));
   options = {};

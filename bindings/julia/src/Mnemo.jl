@@ -11,7 +11,7 @@ import Libdl
 export Cancel, Context, Dataset, MnemoError, Process, Score
 export custom_score, describe, discrete, empirical_score, evaluate, evaluate!, flow, gather, gather!, info, jvp, jvp!,
     memorization, nearest, nearest!, request!, reset!, sample, sample!, sub_vp, time_of_sigma, ve_exponential, ve_geometric,
-    ve_power, vp_linear
+    ve_power, vp_linear, warm_up
 
 include("abi.jl")
 include("native.jl")

@@ -99,6 +99,14 @@ function Context(;
 end
 
 """
+    warm_up(context)
+
+Compiles and loads all kernels of a CUDA context, which its first calls would otherwise wait for. A CPU context has nothing to
+do. Errors: `MNEMO_E_COMPILE`, `MNEMO_E_CUDA`.
+"""
+warm_up(context::Context) = native(:mnemo_context_warm_up, context)
+
+"""
     describe(context)
 
 The backend, instruction set, threads and device of `context`, as JSON.

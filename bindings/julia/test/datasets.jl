@@ -96,9 +96,10 @@ end
     json = describe(portable)
     @test occursin("\"backend\":\"cpu\"", json) && occursin("\"threads\":1", json)
     @test occursin("\"instruction_set\":\"portable\"", json)
+    @test warm_up(portable) === nothing
     data = Dataset(y; context = portable)
     @test gather(data, 1:6) == gather(Dataset(y), 1:6)
-    refused(() -> Context(device_type = :cuda), "MNEMO_E_DEVICE")
+    refused(() -> Context(device_type = :cuda, device_id = 4096), "MNEMO_E_DEVICE")
     @test_throws ArgumentError Context(instruction_set = :neon)
     @test_throws ArgumentError Context(num_threads = -1)
     shared = Mnemo.shared_context()

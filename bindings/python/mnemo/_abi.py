@@ -275,6 +275,7 @@ PROTOTYPES = {
     "mnemo_context_create": (c_int32, [POINTER(mnemo_context_options), _out, _error]),
     "mnemo_context_describe": (c_int32, [_handle, c_char_p, c_size_t, POINTER(c_size_t), _error]),
     "mnemo_context_release": (None, [_handle]),
+    "mnemo_context_warm_up": (c_int32, [_handle, _error]),
     "mnemo_process_vp_linear": (c_int32, [c_double, c_double, c_double, _out, _error]),
     "mnemo_process_sub_vp": (c_int32, [c_double, c_double, _out, _error]),
     "mnemo_process_ve_power": (c_int32, [c_double, c_double, c_double, _out, _error]),

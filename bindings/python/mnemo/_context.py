@@ -78,8 +78,18 @@ class Context(Handle):
             options.kernel_cache_dir = path_bytes("kernel_cache_dir", kernel_cache_dir)
         self._adopt(create(lib.mnemo_context_create, byref(options)))
 
+    def warm_up(self) -> None:
+        """Compile and load all kernels of a CUDA context, which its first calls would otherwise wait for.
+
+        A CPU context has nothing to do.
+        """
+        call(lib.mnemo_context_warm_up, self)
+
     def describe(self) -> Dict[str, Any]:
-        """What computes: the members "backend", "instruction_set", "threads" and "device"."""
+        """What computes: the members "backend", "instruction_set", "threads" and "device".
+
+        A CUDA context adds "device_id", "driver", "nvrtc", "cache" and "kernels".
+        """
         needed = ctypes.c_size_t()
         call(lib.mnemo_context_describe, self, None, 0, byref(needed))
         text = ctypes.create_string_buffer(needed.value)

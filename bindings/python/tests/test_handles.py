@@ -145,6 +145,10 @@ def test_every_error_has_its_kind():
 def test_context_options():
     context = mnemo.Context(3, instruction_set="portable")
     assert context.describe()["threads"] == 3 and context.describe()["backend"] == "cpu"
+    assert context.warm_up() is None
+    context.close()
+    with pytest.raises(mnemo.InvalidError, match="closed"):
+        context.warm_up()
     for make, kind, message in (
         (lambda: mnemo.Context(-1), mnemo.InvalidError, "num_threads is -1"),
         (lambda: mnemo.Context("two"), TypeError, "num_threads"),
@@ -152,7 +156,7 @@ def test_context_options():
         (lambda: mnemo.Context(instruction_set="neon"), mnemo.InvalidError, "'portable'"),
         (lambda: mnemo.Context(device="tpu"), mnemo.InvalidError, "'cuda'"),
         (lambda: mnemo.Context(device="cuda:x"), mnemo.InvalidError, "number"),
-        (lambda: mnemo.Context(device="cuda:1", kernel_cache_dir="/tmp"), mnemo.DeviceError, "CUDA|cuda"),
+        (lambda: mnemo.Context(device="cuda:4096", kernel_cache_dir="/tmp"), mnemo.DeviceError, "driver"),
         (lambda: mnemo.Context(kernel_cache_dir="a\0b"), mnemo.InvalidError, "NUL"),
     ):
         with pytest.raises(kind, match=message):
