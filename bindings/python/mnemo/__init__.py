@@ -14,6 +14,7 @@ from ._abi import lib
 from ._call import Cancel
 from ._context import Context, default_context
 from ._dataset import Dataset
+from ._device import DeviceArray
 from ._errors import (
     CallbackError,
     Cancelled,
@@ -51,6 +52,7 @@ __all__ = [
     "Cancelled",
     "Context",
     "Dataset",
+    "DeviceArray",
     "DeviceError",
     "DtypeError",
     "Error",

@@ -173,14 +173,17 @@ class Cancel(Handle):
 class _Frame:
     """One call under way on this thread, and the first exception that Python code inside of it raised."""
 
-    __slots__ = ("error", "host", "main", "observer", "progress")
+    __slots__ = ("error", "host", "main", "observer", "progress", "stream")
 
-    def __init__(self, main: bool, progress: Optional[Progress], observer: Optional[Callable[..., object]]) -> None:
+    def __init__(
+        self, main: bool, progress: Optional[Progress], observer: Optional[Callable[..., object]], stream: int
+    ) -> None:
         self.error: Optional[BaseException] = None
         self.host = False  # the host's code is running, into which signal handlers may raise
         self.main = main
         self.progress = progress
         self.observer = observer
+        self.stream = stream
 
 
 class _Thread(threading.local):
@@ -198,6 +201,8 @@ def run(
     cancel: Optional[Cancel] = None,
     progress: Optional[Progress] = None,
     observer: Optional[Callable[..., object]] = None,
+    stream: int = 0,
+    check: bool = False,
 ) -> None:
     """A call that can take long and call back: adds the exec and the error to `arguments`.
 
@@ -212,9 +217,11 @@ def run(
     how = _abi.mnemo_exec()
     lib.mnemo_exec_init(byref(how), ctypes.sizeof(how))
     how.seed = seed
+    how.stream = stream
+    how.flags = _abi.MNEMO_EXEC_CHECK if check else 0
     if progress is not None or main:
         how.progress = _progress
-    frame = _Frame(main, progress, observer)
+    frame = _Frame(main, progress, observer, stream)
     frames = _thread.frames
     wrapped: List[Tuple[int, Any, Any]] = []
     error: Optional[BaseException] = None
@@ -268,11 +275,11 @@ def guarded(function: Callable[..., object], *arguments: Any) -> int:
         return 1
 
 
-def current_observer() -> Callable[..., object]:
-    """The observer of the call under way on this thread."""
-    observer = _thread.frames[-1].observer
-    assert observer is not None
-    return observer
+def current_observer() -> Tuple[Callable[..., object], int]:
+    """The observer of the call under way on this thread, and the call's stream."""
+    frame = _thread.frames[-1]
+    assert frame.observer is not None
+    return frame.observer, frame.stream
 
 
 @_abi.PROGRESS

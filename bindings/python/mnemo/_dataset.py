@@ -15,7 +15,8 @@ from . import _abi
 from ._abi import lib
 from ._call import Handle, call, create
 from ._context import Context, context_or_default, path_bytes
-from ._tensor import NAMES, integers, matrix, output, real
+from ._device import LEGACY
+from ._tensor import NAMES, integers, matrix, new_output, output, real
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -149,8 +150,10 @@ class Dataset(Handle):
         InvalidError, ShapeError, DtypeError
         """
         which = integers("index", index)
-        result = np.empty((which.tensor.rows, self.dim), dtype) if out is None else out
-        to = output("out", result)
+        if out is None:
+            result, to = new_output("out", (which.tensor.rows, self.dim), dtype, index, LEGACY)
+        else:
+            result, to = out, output("out", out)
         call(lib.mnemo_dataset_gather, self, byref(which.tensor), byref(to.tensor))
         return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import byref
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from ._abi import lib
 from ._call import Cancel, Progress, run
 from ._context import expect
 from ._dataset import Dataset
-from ._tensor import constant, integer, matrix, output, real
+from ._device import stream_of
+from ._tensor import View, constant, integer, matrix, new_output, output, real
 
 _METRICS = {"l2": _abi.MNEMO_METRIC_L2, "cosine": _abi.MNEMO_METRIC_COSINE}
 
@@ -54,6 +55,7 @@ def nearest(
     out: Optional[Tuple[Any, Any]] = None,
     cancel: Optional[Cancel] = None,
     progress: Optional[Progress] = None,
+    stream: Any = None,
 ) -> Nearest:
     """The `k` nearest training rows of each query, exact.
 
@@ -71,7 +73,7 @@ def nearest(
     out : (array, array), optional
         Distances [queries, k] (float64 or float32) and indices [queries, k] (int64), written in place; either may be
         None and is then not returned.
-    cancel, progress
+    cancel, progress, stream
         As for `Score`.
 
     Returns
@@ -83,17 +85,22 @@ def nearest(
     ------
     InvalidError, ShapeError, DtypeError, DeviceError, OutOfMemoryError, Cancelled
     """
-    view, k = matrix("queries", queries), integer("k", k, 64)
+    stream = stream_of(stream, queries)
+    view, k = matrix("queries", queries, stream=stream), integer("k", k, 64)
     kind = constant("metric", metric, _METRICS)
     expect("data", data, Dataset)
+    views: List[Optional[View]]
     if out is None:
         shape = (view.tensor.rows, max(0, min(k, data.rows)))
-        out = np.empty(shape), np.empty(shape, np.int64)
-    distance, index = out
-    to = [output(f"out: {name}", a) for name, a in (("distance", distance), ("index", index)) if a is not None]
-    tensors = iter(byref(v.tensor) for v in to)
-    where = [None if a is None else next(tensors) for a in (distance, index)]
-    run(lib.mnemo_nearest, data, byref(view.tensor), kind, k, *where, cancel=cancel, progress=progress)
+        distance, to_distance = new_output("distance", shape, np.float64, queries, stream)
+        index, to_index = new_output("index", shape, np.int64, queries, stream)
+        views = [to_distance, to_index]
+    else:
+        distance, index = out
+        named = (("out: distance", distance), ("out: index", index))
+        views = [None if array is None else output(name, array, stream) for name, array in named]
+    where = [None if v is None else byref(v.tensor) for v in views]
+    run(lib.mnemo_nearest, data, byref(view.tensor), kind, k, *where, cancel=cancel, progress=progress, stream=stream)
     return Nearest(distance, index)
 
 
@@ -104,6 +111,7 @@ def memorization(
     *,
     cancel: Optional[Cancel] = None,
     progress: Optional[Progress] = None,
+    stream: Any = None,
 ) -> Memorization:
     """How many of the `generated` samples are copies of training rows, and how near the samples come.
 
@@ -115,7 +123,7 @@ def memorization(
     threshold : float
         A sample within this Euclidean distance of a training row is a copy. Half the median distance of training rows to
         their nearest neighbours is a scale-free choice.
-    cancel, progress
+    cancel, progress, stream
         As for `Score`.
 
     Returns
@@ -126,7 +134,8 @@ def memorization(
     ------
     InvalidError, ShapeError, DtypeError, DeviceError, OutOfMemoryError, Cancelled
     """
-    view = matrix("generated", generated)
+    stream = stream_of(stream, generated)
+    view = matrix("generated", generated, stream=stream)
     options, report = _abi.mnemo_memorization_options(), _abi.mnemo_memorization_report()
     lib.mnemo_memorization_options_init(byref(options), ctypes.sizeof(options))
     lib.mnemo_memorization_report_init(byref(report), ctypes.sizeof(report))
@@ -140,5 +149,6 @@ def memorization(
         byref(report),
         cancel=cancel,
         progress=progress,
+        stream=stream,
     )
     return Memorization(*(getattr(report, name) for name in Memorization._fields))

@@ -13,9 +13,10 @@ import numpy as np
 from . import _abi, _errors
 from ._abi import lib
 from ._call import current_observer, guarded
-from ._tensor import constant, host_array, integer, lent, output, real
+from ._device import torch_of
+from ._tensor import constant, host_array, integer, lent, output, real, shape_of
 
-Observer = Callable[[int, float, np.ndarray], object]
+Observer = Callable[[int, float, Any], object]
 
 _SOLVERS = {
     "euler": _abi.MNEMO_SOLVER_EULER,
@@ -74,7 +75,10 @@ class SamplerOptions:
         self.native = native
 
     def start(self, x: Any, dim: int, dtype: Any, out: Any) -> Any:
-        """The array to sample in: `out`, or a new one, with the initial states in it unless x is their number."""
+        """The array to sample in: `out`, or a new one, with the initial states in it unless x is their number.
+
+        Where both are arrays of a device, and not the same, they are PyTorch's: no other's can be copied from here.
+        """
         try:
             count = operator.index(x) if not hasattr(x, "__dlpack__") else None
         except TypeError:
@@ -85,27 +89,43 @@ class SamplerOptions:
             self.native.from_prior = 1
             if out is None:
                 return np.empty((count, dim), dtype)
-            if host_array("out", out).shape != (count, dim):
-                raise _errors.shape(f"out: shape {host_array('out', out).shape}; it must be {(count, dim)}")
+            if shape_of("out", out) != (count, dim):
+                raise _errors.shape(f"out: shape {shape_of('out', out)}; it must be {(count, dim)}")
             return out
+        if len(shape_of("x", x)) != 2:
+            raise _errors.shape(f"x: {len(shape_of('x', x))} axes; it is a number of samples or a matrix, one row per sample")
+        if out is x:
+            return out
+        torch = torch_of(x)
+        if torch is not None:
+            return self._start_elsewhere(torch, x, out)
         states = host_array("x", x)
-        if states.ndim != 2:
-            raise _errors.shape(f"x: {states.ndim} axes; it is a number of samples or a matrix, one row per sample")
         if out is None:
             return np.array(states, order="C")
-        if out is not x:
-            to = host_array("out", out)
-            if to.shape != states.shape:
-                raise _errors.shape(f"out: shape {to.shape}; it must be {states.shape}, the shape of x")
-            output("out", out)
-            np.copyto(to, states, casting="same_kind")
+        to = host_array("out", out)
+        if to.shape != states.shape:
+            raise _errors.shape(f"out: shape {to.shape}; it must be {states.shape}, the shape of x")
+        output("out", out)
+        np.copyto(to, states, casting="same_kind")
+        return out
+
+    def _start_elsewhere(self, torch: Any, x: Any, out: Any) -> Any:
+        """The same for a tensor of PyTorch's on a device."""
+        if out is None:
+            return x.detach().clone(memory_format=torch.contiguous_format)
+        if torch_of(out) is None or out.device != x.device:
+            raise TypeError(f"out: it must be a tensor on {x.device}, as x is")
+        if out.shape != x.shape or out.dtype != x.dtype:
+            raise _errors.shape(f"out: {out.dtype} {tuple(out.shape)}; it must be as x, {x.dtype} {tuple(x.shape)}")
+        out.copy_(x.detach())
         return out
 
 
-def _run_observer(observer: Observer, step: int, t: float, x: Any) -> None:
-    observer(step, t, lent(x).copy())
+def _run_observer(observer: Observer, stream: int, step: int, t: float, x: Any) -> None:
+    with lent(stream, (x, 2)) as (state,):
+        observer(step, t, state)
 
 
 @_abi.OBSERVER
 def _observe(user: Any, step: int, t: float, x: Any) -> int:
-    return guarded(_run_observer, current_observer(), step, t, x)
+    return guarded(_run_observer, *current_observer(), step, t, x)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 from ctypes import byref, pointer
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from ._abi import lib
 from ._call import Cancel, Handle, Progress, create, guarded, run
 from ._context import Context, context_or_default, expect
 from ._dataset import Dataset
+from ._device import stream_of
 from ._process import Process
 from ._sampler import Observer, SamplerOptions
-from ._tensor import constant, floats, integer, lent, matrix, output, real, times as times_of
+from ._tensor import View, constant, integer, lent, matrix, new_output, output, real, times as times_of, write
 
-Model = Callable[[np.ndarray, np.ndarray], Any]
-Tangent = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
+Model = Callable[[Any, Any], Any]
+Tangent = Callable[[Any, Any, Any], Any]
 
 _REGULARIZERS = {
     "none": _abi.MNEMO_REG_NONE,
@@ -216,6 +217,8 @@ class Score(Handle):
         out: Optional[Mapping[str, Any]] = None,
         cancel: Optional[Cancel] = None,
         progress: Optional[Progress] = None,
+        stream: Any = None,
+        check: bool = False,
     ) -> Evaluation:
         """Evaluate the score, all outputs in one pass over the data.
 
@@ -240,20 +243,23 @@ class Score(Handle):
             NaN or Inf in x; t outside the process or where sigma = 0; a result beyond the range of float32.
         ShapeError, DtypeError, DeviceError, OutOfMemoryError, Cancelled, CallbackError, UnsupportedError
         """
-        place, time = matrix("x", x), times_of(t)
-        batch, dtype = place.tensor.rows, np.float32 if place.tensor.dtype == _abi.MNEMO_F32 else np.float64
+        stream = stream_of(stream, x)
+        place, time = matrix("x", x, stream=stream), times_of(t, stream)
+        dtype = np.float32 if place.tensor.dtype == _abi.MNEMO_F32 else np.float64
         given: Dict[str, Any] = dict(out) if out is not None else {}
-        for name in (outputs,) if isinstance(outputs, str) else outputs:
-            if name not in given:
-                given[name] = _new_output(name, batch, self._dim, dtype)
-        table = _abi.mnemo_score_outputs()
-        lib.mnemo_score_outputs_init(byref(table), ctypes.sizeof(table))
-        views = []
+        views: Dict[str, View] = {}
         for name, array in given.items():
             if name not in Evaluation._fields:
                 raise _errors.invalid(f"out has {name!r}; outputs are {', '.join(Evaluation._fields)}")
-            views.append(output(f"out[{name!r}]", array))
-            setattr(table, name, pointer(views[-1].tensor))
+            views[name] = output(f"out[{name!r}]", array, stream)
+        for name in (outputs,) if isinstance(outputs, str) else outputs:
+            if name not in given:
+                shape, kind = _shape_of(name, place.tensor.rows, self._dim, dtype)
+                given[name], views[name] = new_output(name, shape, kind, x, stream)
+        table = _abi.mnemo_score_outputs()
+        lib.mnemo_score_outputs_init(byref(table), ctypes.sizeof(table))
+        for name, view in views.items():
+            setattr(table, name, pointer(view.tensor))
         run(
             lib.mnemo_score_eval,
             self,
@@ -262,6 +268,8 @@ class Score(Handle):
             byref(table),
             cancel=cancel,
             progress=progress,
+            stream=stream,
+            check=check,
         )
         return Evaluation(**given)
 
@@ -289,6 +297,8 @@ class Score(Handle):
         out: Any = None,
         cancel: Optional[Cancel] = None,
         progress: Optional[Progress] = None,
+        stream: Any = None,
+        check: bool = False,
     ) -> Any:
         """The derivative of the score along `v`, J v [batch, dim], new or in `out`.
 
@@ -300,15 +310,15 @@ class Score(Handle):
             A custom score without jvp.
         InvalidError, ShapeError, DtypeError, DeviceError, OutOfMemoryError, Cancelled, CallbackError
         """
-        place, time, along = matrix("x", x), times_of(t), matrix("v", v)
+        stream = stream_of(stream, x)
+        place, time, along = matrix("x", x, stream=stream), times_of(t, stream), matrix("v", v, stream=stream)
         if out is None:
             dtype = np.float32 if place.tensor.dtype == _abi.MNEMO_F32 else np.float64
-            result: Any = np.empty((place.tensor.rows, self._dim), dtype)
+            result, to = new_output("out", (place.tensor.rows, self._dim), dtype, x, stream)
         else:
-            result = out
-        to = output("out", result)
+            result, to = out, output("out", out, stream)
         tensors = (byref(place.tensor), byref(time.tensor), byref(along.tensor), byref(to.tensor))
-        run(lib.mnemo_score_jvp, self, *tensors, cancel=cancel, progress=progress)
+        run(lib.mnemo_score_jvp, self, *tensors, cancel=cancel, progress=progress, stream=stream, check=check)
         return result
 
     def sample(
@@ -338,6 +348,8 @@ class Score(Handle):
         observer: Optional[Observer] = None,
         cancel: Optional[Cancel] = None,
         progress: Optional[Progress] = None,
+        stream: Any = None,
+        check: bool = False,
     ) -> Any:
         """Draw samples by integrating the reverse process from `t_start` to `t_end`.
 
@@ -399,8 +411,9 @@ class Score(Handle):
             denoise_last=denoise_last, first_sample=first_sample, observer=observer,
         )  # fmt: skip
         seed = integer("seed", seed, 64, signed=False)
+        stream = stream_of(stream, x, out)
         result = options.start(x, self._dim, dtype, out)
-        to = output("x" if out is None else "out", result)
+        to = output("x" if out is None else "out", result, stream, new=out is None)
         run(
             lib.mnemo_sample,
             self,
@@ -410,6 +423,8 @@ class Score(Handle):
             cancel=cancel,
             progress=progress,
             observer=observer,
+            stream=stream,
+            check=check,
         )
         return result
 
@@ -417,12 +432,13 @@ class Score(Handle):
         return f"<mnemo.Score of dimension {self._dim}, {self._text}{', closed' if self.closed else ''}>"
 
 
-def _new_output(name: str, batch: int, dim: int, dtype: Any) -> np.ndarray:
+def _shape_of(name: str, batch: int, dim: int, dtype: Any) -> Tuple[Tuple[int, ...], Any]:
+    """Shape and element type of an output that is not given."""
     if name not in Evaluation._fields:
         raise _errors.invalid(f"outputs has {name!r}; it has some of {', '.join(Evaluation._fields)}")
     if name in _MATRICES:
-        return np.empty((batch, dim), dtype)
-    return np.empty(batch, np.int64 if name == "nearest_index" else np.float64)
+        return (batch, dim), dtype
+    return (batch,), np.int64 if name == "nearest_index" else np.float64
 
 
 # ----- Custom scores --------------------------------------------------------------------------------------------------
@@ -438,29 +454,24 @@ _models: Dict[int, _Callbacks] = {}
 _keys = itertools.count(1)
 
 
-def _write(name: str, prediction: Any, out: np.ndarray) -> None:
-    array = floats(f"what {name} returned", prediction)
-    if array.shape != out.shape:
-        raise _errors.shape(f"{name} returned an array {array.shape}; it must be {out.shape}, the shape of x")
-    np.copyto(out, array, casting="same_kind")
+def _run_eval(function: Model, x: Any, t: Any, out: Any, stream: Optional[int]) -> None:
+    with lent(stream, (x, 2), (t, 1)) as arrays:
+        write("eval", function(*arrays), out, stream)
 
 
-def _run_eval(function: Model, x: Any, t: Any, out: Any) -> None:
-    _write("eval", function(lent(x).copy(), lent(t)[:, 0].copy()), lent(out))
-
-
-def _run_jvp(function: Tangent, x: Any, t: Any, v: Any, out: Any) -> None:
-    _write("jvp", function(lent(x).copy(), lent(t)[:, 0].copy(), lent(v).copy()), lent(out))
+def _run_jvp(function: Tangent, x: Any, t: Any, v: Any, out: Any, stream: Optional[int]) -> None:
+    with lent(stream, (x, 2), (t, 1), (v, 2)) as arrays:
+        write("jvp", function(*arrays), out, stream)
 
 
 @_abi.EVAL
 def _eval(user: int, x: Any, t: Any, out: Any, stream: Any) -> int:
-    return guarded(_run_eval, _models[user].eval, x, t, out)
+    return guarded(_run_eval, _models[user].eval, x, t, out, stream)
 
 
 @_abi.JVP
 def _jvp(user: int, x: Any, t: Any, v: Any, out: Any, stream: Any) -> int:
-    return guarded(_run_jvp, _models[user].jvp, x, t, v, out)
+    return guarded(_run_jvp, _models[user].jvp, x, t, v, out, stream)
 
 
 # Not a function of Python's, into which a signal handler could raise.

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import operator
-from ctypes import POINTER, Structure, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
-from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
+from ctypes import c_void_p
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from . import _abi, _errors
+from . import _abi, _device, _errors
 
 NAMES = {
     _abi.MNEMO_F32: "float32",
@@ -33,7 +35,6 @@ class View(NamedTuple):
 
 # ----- DLPack ---------------------------------------------------------------------------------------------------------
 
-_DL_CPU, _DL_CUDA, _DL_CUDA_HOST = 1, 2, 3
 _DL_READ_ONLY = 1
 # (type code, bits) -> our element type, and numpy's for memory of that shape
 _DL_TYPES = {
@@ -47,34 +48,6 @@ _DL_TYPES = {
 }
 
 
-class _DLTensor(Structure):
-    _fields_ = [
-        ("data", c_void_p),
-        ("device_type", c_int32),
-        ("device_id", c_int32),
-        ("ndim", c_int32),
-        ("code", c_uint8),
-        ("bits", c_uint8),
-        ("lanes", c_uint16),
-        ("shape", POINTER(c_int64)),
-        ("strides", POINTER(c_int64)),
-        ("byte_offset", c_uint64),
-    ]
-
-
-class _DLVersioned(Structure):
-    _fields_ = [
-        ("major", c_uint32),
-        ("minor", c_uint32),
-        ("manager", c_void_p),
-        ("deleter", c_void_p),
-        ("flags", c_uint64),
-        ("tensor", _DLTensor),
-    ]
-
-
-_is_capsule = ctypes.pythonapi.PyCapsule_IsValid
-_is_capsule.restype, _is_capsule.argtypes = ctypes.c_int, [ctypes.py_object, ctypes.c_char_p]
 _capsule = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule.restype, _capsule.argtypes = c_void_p, [ctypes.py_object, ctypes.c_char_p]
 
@@ -106,31 +79,28 @@ class _Memory:
         }
 
 
-def _from_dlpack(name: str, producer: Any) -> _Strided:
+def _from_dlpack(name: str, producer: Any, stream: int) -> _Strided:
     """The producer's memory. The capsule is not consumed: it is kept, and frees what it holds when it is dropped."""
     try:
-        try:
-            capsule = producer.__dlpack__(max_version=(1, 0))
-        except TypeError:  # a producer of before DLPack 1.0
-            capsule = producer.__dlpack__()
+        capsule = _device.capsule_of(producer, stream)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{name}: no DLPack view of this {type(producer).__name__}: {error}") from error
     read_only = True  # a capsule of before DLPack 1.0 does not say, and JAX's arrays must not be written to
-    if _is_capsule(capsule, b"dltensor_versioned"):
-        versioned = _DLVersioned.from_address(_capsule(capsule, b"dltensor_versioned"))
+    if _device.is_capsule(capsule, _device.NAME_VERSIONED):
+        versioned = _device.DLVersioned.from_address(_capsule(capsule, _device.NAME_VERSIONED))
         if versioned.major != 1:
             raise TypeError(f"{name}: DLPack version {versioned.major}; known is 1")
         tensor, read_only = versioned.tensor, bool(versioned.flags & _DL_READ_ONLY)
-    elif _is_capsule(capsule, b"dltensor"):
-        tensor = _DLTensor.from_address(_capsule(capsule, b"dltensor"))
+    elif _device.is_capsule(capsule, _device.NAME):
+        tensor = _device.DLTensor.from_address(_capsule(capsule, _device.NAME))
     else:
         raise TypeError(f"{name}: __dlpack__ of this {type(producer).__name__} returned no DLPack capsule")
     found = _DL_TYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
     if found is None:
         raise _errors.dtype(f"{name}: DLPack element type ({tensor.code}, {tensor.bits} bits, {tensor.lanes} lanes)")
     device = (tensor.device_type, tensor.device_id)
-    if device[0] == _DL_CUDA_HOST:
-        device = (_DL_CPU, 0)
+    if device[0] == _device.DL_CUDA_HOST:
+        device = (_device.DL_CPU, 0)
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else _contiguous(shape)
     address = (tensor.data or 0) + tensor.byte_offset
@@ -164,10 +134,10 @@ class _Source(NamedTuple):
     elsewhere: Optional[_Strided] = None
 
 
-def _source(name: str, given: Any, default: Any) -> _Source:
+def _source(name: str, given: Any, default: Any, stream: int = _device.LEGACY) -> _Source:
     if not isinstance(given, np.ndarray) and hasattr(given, "__dlpack__"):
-        memory = _from_dlpack(name, given)
-        if memory.device[0] == _DL_CPU:
+        memory = _from_dlpack(name, given, stream)
+        if memory.device[0] == _device.DL_CPU:
             return _Source(_array_of(memory), memory.code)
         return _Source(None, memory.code, memory)
     try:
@@ -229,13 +199,17 @@ def _input(name: str, source: _Source, axes: int, what: str) -> View:
 def _elsewhere(name: str, m: _Strided, axes: int) -> View:
     if len(m.shape) != axes:
         raise _errors.shape(f"{name}: {len(m.shape)} axes; it has {axes}")
-    if axes == 2 and m.shape[1] > 1 and m.strides[1] != 1:
+    cols = m.shape[1] if axes == 2 else 1
+    some = 0 not in m.shape
+    if some and cols > 1 and m.strides[1] != 1:
         raise _errors.shape(f"{name}: elements of a row are apart; on another device they must be adjacent")
+    if some and m.shape[0] > 1 and m.strides[0] < cols:
+        raise _errors.shape(f"{name}: its rows overlap or run backwards; on another device it is used where it is")
     tensor = _abi.mnemo_tensor(
         data=m.address,
         rows=m.shape[0],
-        cols=m.shape[1] if axes == 2 else 1,
-        row_stride=m.strides[0],
+        cols=cols,
+        row_stride=m.strides[0] if some and m.shape[0] > 1 else 0,
         dtype=m.code,
         device_type=m.device[0],
         device_id=m.device[1],
@@ -243,12 +217,22 @@ def _elsewhere(name: str, m: _Strided, axes: int) -> View:
     return View(tensor, m.owner)
 
 
-def matrix(name: str, given: Any, flatten: bool = False) -> View:
+def _flattened(name: str, m: _Strided) -> _Strided:
+    """The axes after the first as one."""
+    inner = m.shape[1:]
+    if 0 not in m.shape and any(n > 1 and s != c for n, s, c in zip(inner, m.strides[1:], _contiguous(inner))):
+        raise _errors.shape(f"{name}: elements of a row are apart; on another device they must be adjacent")
+    return m._replace(shape=(m.shape[0], math.prod(inner)), strides=(m.strides[0], 1))
+
+
+def matrix(name: str, given: Any, flatten: bool = False, stream: int = _device.LEGACY) -> View:
     """An input [rows, cols]. With `flatten`, axes after the first are taken as one."""
-    source = _source(name, given, np.float64)
+    source = _source(name, given, np.float64, stream)
     if flatten and source.array is not None and source.array.ndim > 2:
         array = source.array
         source = _Source(array.reshape(len(array), int(np.prod(array.shape[1:]))), source.code)
+    if flatten and source.elsewhere is not None and len(source.elsewhere.shape) > 2:
+        source = source._replace(elsewhere=_flattened(name, source.elsewhere))
     return _input(name, source, 2, "a matrix, one row per sample")
 
 
@@ -257,12 +241,18 @@ def vector(name: str, given: Any, default: Any = np.float64) -> View:
     return _input(name, _source(name, given, default), 1, "a number or a vector")
 
 
-def times(given: Any) -> View:
+def times(given: Any, stream: int = _device.LEGACY) -> View:
     """Times [n]; integers too, which the times of a discrete process are."""
-    source = _source("t", given, np.float64)
+    source = _source("t", given, np.float64, stream)
     if source.array is not None and source.code in (_abi.MNEMO_U8, _abi.MNEMO_I32, _abi.MNEMO_I64):
         source = _Source(source.array.astype(np.float64), _abi.MNEMO_F64)
     return _input("t", source, 1, "a number or a vector, one time per row of x")
+
+
+def shape_of(name: str, given: Any) -> Tuple[int, ...]:
+    """The shape of an array, wherever it is."""
+    source = _source(name, given, np.float64, stream=-1)  # nothing is to be ready
+    return source.array.shape if source.array is not None else source.elsewhere.shape  # type: ignore[union-attr]
 
 
 def host_array(name: str, given: Any) -> np.ndarray:
@@ -290,44 +280,98 @@ def integers(name: str, given: Any) -> View:
 # ----- Outputs --------------------------------------------------------------------------------------------------------
 
 
-def output(name: str, given: Any) -> View:
-    """An output in the caller's memory: written where it is, never a copy."""
+def output(name: str, given: Any, stream: int = _device.LEGACY, new: bool = False) -> View:
+    """An output in the caller's memory: written where it is, never a copy. `new`: made by this package."""
     if not isinstance(given, np.ndarray) and not hasattr(given, "__dlpack__"):
         raise TypeError(f"{name}: an output is a numpy array or has __dlpack__, not a {type(given).__name__}")
-    source = _source(name, given, None)
-    if source.elsewhere is not None:
-        return _elsewhere(name, source.elsewhere, len(source.elsewhere.shape))
-    array = source.array
-    assert array is not None
-    if not array.flags.writeable or (isinstance(given, np.ndarray) and not given.dtype.isnative):
+    source = _source(name, given, None, stream)
+    array, elsewhere = source.array, source.elsewhere
+    writable = array.flags.writeable if array is not None else new or not elsewhere.read_only  # type: ignore[union-attr]
+    if not writable or (isinstance(given, np.ndarray) and not given.dtype.isnative):
         raise _errors.invalid(
             f"{name}: read-only, from a DLPack older than 1.0, or in the other byte order; an output is written where it is"
         )
-    if array.ndim not in (1, 2):
-        raise _errors.shape(f"{name}: {array.ndim} axes; it is a matrix or a vector")
+    axes = len(elsewhere.shape) if array is None else array.ndim  # type: ignore[union-attr]
+    if axes not in (1, 2):
+        raise _errors.shape(f"{name}: {axes} axes; it is a matrix or a vector")
+    if elsewhere is not None:
+        return _elsewhere(name, elsewhere, axes)
+    assert array is not None
     if not _in_place(array):
         raise _errors.shape(f"{name}: its elements are not adjacent or not aligned; an output is written where it is")
     return View(_tensor(array, source.code), array)
 
 
+def new_output(name: str, shape: Tuple[int, ...], dtype: Any, like: Any, stream: int) -> Tuple[Any, View]:
+    """An array for a result, and its view: of PyTorch's on the device of `like`, if that is one; else of numpy's."""
+    if _device.torch_of(like) is None:
+        array: Any = np.empty(shape, dtype)
+    else:
+        array = _device.empty(shape, np.dtype(dtype).name, like)
+    return array, output(name, array, stream, new=True)
+
+
 # ----- Callbacks ------------------------------------------------------------------------------------------------------
 
 
-def lent(pointer: Any) -> np.ndarray:
-    """The memory of a contiguous matrix that the library lends to a callback."""
-    t = pointer.contents
-    raw, shape = np.float32 if t.dtype == _abi.MNEMO_F32 else np.float64, (t.rows, t.cols)
+def _host(t: _abi.mnemo_tensor, axes: int) -> np.ndarray:
+    """The memory of a contiguous matrix of the host's that the library lends to a callback; a vector has one axis."""
+    raw, shape = np.float32 if t.dtype == _abi.MNEMO_F32 else np.float64, (t.rows, t.cols)[:axes]
     return np.asarray(_Memory(t.data, shape, raw, None, False, None)) if 0 not in shape else np.empty(shape, raw)
 
 
-def floats(name: str, given: Any) -> np.ndarray:
-    """What a callback returned, as an array of floating-point numbers."""
-    source = _source(name, given, np.float64)
+@contextlib.contextmanager
+def lent(stream: Optional[int], *tensors: Tuple[Any, int]) -> Iterator[List[Any]]:
+    """What a callback is given of tensors and their numbers of axes: copies in the host's memory, on a device views that
+    are good until it returns."""
+    arrays: List[Any] = []
+    for pointer, axes in tensors:
+        if pointer.contents.device_type == _abi.MNEMO_CPU:
+            arrays.append(_host(pointer.contents, axes).copy())
+        else:
+            arrays.append(_device.DeviceArray(pointer, axes, stream or _device.LEGACY))
+    try:
+        yield arrays
+    finally:
+        for array in arrays:
+            if isinstance(array, _device.DeviceArray):
+                array._end()
+
+
+def write(name: str, prediction: Any, pointer: Any, stream: Optional[int]) -> None:
+    """Put what a callback returned where the library wants it."""
+    t, what = pointer.contents, f"what {name} returned"
+    if t.device_type != _abi.MNEMO_CPU:
+        _write_elsewhere(name, prediction, t, stream or _device.LEGACY)
+        return
+    out, source = _host(t, 2), _source(what, prediction, np.float64)
     if source.array is None:
-        raise TypeError(f"{name}: on another device; it must be in the host's memory")
+        raise TypeError(f"{what}: on another device; it must be in the host's memory")
+    array = source.array
     if source.code == _abi.MNEMO_BF16:
-        return (source.array.astype(np.uint32) << 16).view(np.float32)
-    return source.array
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    if array.shape != out.shape:
+        raise _errors.shape(f"{name} returned an array {array.shape}; it must be {out.shape}, the shape of x")
+    np.copyto(out, array, casting="same_kind")
+
+
+def _write_elsewhere(name: str, prediction: Any, t: _abi.mnemo_tensor, stream: int) -> None:
+    what = f"what {name} returned"
+    prediction = _device.settled(prediction, NAMES[t.dtype], stream)
+    source = _source(what, prediction, np.float64, stream)
+    m = source.elsewhere
+    if m is None or m.device != (t.device_type, t.device_id):
+        where = "in the host's memory" if m is None else f"on CUDA device {m.device[1]}"
+        raise TypeError(f"{what}: {where}; on this context x is on CUDA device {t.device_id}, and so must this be")
+    if m.shape != (t.rows, t.cols):
+        raise _errors.shape(f"{name} returned an array {m.shape}; it must be {(t.rows, t.cols)}, the shape of x")
+    if m.code != t.dtype:
+        raise _errors.dtype(f"{what}: element type {NAMES[m.code]}; it must be that of x, {NAMES[t.dtype]}")
+    if 0 not in m.shape and any(n > 1 and s != c for n, s, c in zip(m.shape, m.strides, _contiguous(m.shape))):
+        raise _errors.shape(f"{what}: its elements are not contiguous")
+    _device.copy(t.data or 0, m.address, t.rows * t.cols * (4 if t.dtype == _abi.MNEMO_F32 else 8), stream)
+    if _device.torch_of(prediction) is None:
+        _device.wait(stream)  # its memory may be given back when it is dropped
 
 
 # ----- Numbers and names ----------------------------------------------------------------------------------------------

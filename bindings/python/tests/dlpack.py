@@ -57,13 +57,17 @@ class Producer:
         self.array, self.device, self.version, self.read_only = array, device, version, read_only
         self.type = TYPES[dtype or str(array.dtype)]
         self.with_strides, self.offset = strides, offset
+        self.asked = []
 
     def __dlpack_device__(self):
         return self.device
 
     def __dlpack__(self, **options):
-        if options and self.version is None:
+        if "max_version" in options and self.version is None:
             raise TypeError("unexpected keyword argument 'max_version'")
+        if "stream" in options and self.device[0] == 1:
+            raise TypeError("the host's memory has no stream")
+        self.asked.append(options.get("stream"))
         array, n = self.array, self.array.ndim
         shape = (c_int64 * n)(*array.shape)
         strides = (c_int64 * n)(*(s // array.itemsize for s in array.strides))

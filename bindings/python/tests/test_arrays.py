@@ -158,7 +158,7 @@ def test_dlpack_that_is_refused(score, rng):
     for call, kind, message in (
         (lambda: score.score(Producer(x, device=(2, 0)), 0.5), mnemo.DeviceError, "x: a CUDA tensor"),
         (lambda: score.score(Producer(x.T, device=(2, 0)), 0.5), mnemo.ShapeError, "x: elements of a row"),
-        (lambda: score.score(x, 0.5, out=Producer(x, device=(2, 0))), mnemo.DeviceError, "outputs.score"),
+        (lambda: score.score(x, 0.5, out=Producer(x, device=(2, 0), version=(1, 0))), mnemo.DeviceError, "outputs.score"),
         (lambda: score.sample(Producer(x, device=(2, 0))), TypeError, "x: on another device"),
         (lambda: score.score(Producer(x, device=(10, 0)), 0.5), mnemo.DeviceError, "device_type is 10"),
         (lambda: score.score(x, 0.5, out=Producer(x, version=(1, 0), read_only=True)), mnemo.InvalidError, "read-only"),
