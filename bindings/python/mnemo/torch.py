@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """The empirical score as PyTorch operators: differentiated exactly, and a part of graphs that ``torch.compile`` makes.
 
-`Empirical` is a ``torch.nn.Module`` without parameters. It computes on the CPU, in float32 or float64.
+`Empirical` is a ``torch.nn.Module`` without parameters. It computes where its data set's context does, in float32 or float64:
+on the CPU, or on a CUDA device with that device's tensors in place and on PyTorch's current stream. `custom_score` makes a
+`mnemo.Score` of a PyTorch model.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import math
 import secrets
 import weakref
-from typing import Any, List, Optional, Sequence, Tuple
+from contextlib import nullcontext
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,11 +21,13 @@ from torch import Tensor
 from . import _abi, _errors
 from ._abi import lib
 from ._call import call
+from ._context import Context
 from ._dataset import Dataset
+from ._device import external
 from ._process import Process
 from ._score import Evaluation, Score
 
-__all__ = ["Empirical"]
+__all__ = ["Empirical", "custom_score"]
 
 # Error bounds have no derivatives to be used with.
 _OUTPUTS = tuple(name for name in Evaluation._fields if not name.endswith("_error_bound"))
@@ -39,12 +44,15 @@ class Empirical(torch.nn.Module):
     shape : sequence of int, optional
         Shape of one sample, such as ``(3, 32, 32)``; its product is the data's dimension d. Initially ``(d,)``.
 
-    Every method takes `x` of shape ``(*batch, *shape)``, float32 or float64 in the host's memory, with any strides, and
-    times `t`, a number or a tensor that broadcasts to `batch`; it computes in the element type of `x`.
+    Every method takes `x` of shape ``(*batch, *shape)``, float32 or float64, with any strides, and times `t`, a number or a
+    tensor that broadcasts to `batch`; it computes in the element type of `x`. `x` is in the host's memory, or on the CUDA
+    device of the data set's context; results are where `x` is. `t` is there too or in the host's memory, which is better: one
+    on the device is copied to the host, and waited for.
 
     `x` is differentiated, backward and forward, and by ``torch.func``; `t` is not: one that requires grad is a TypeError.
     The first derivative of `score` and `denoised` exists, and the first and second of `log_density`; others are a
-    NotImplementedError. Bad values, such as NaN in `x` or a time outside the process, raise as in `mnemo.Score.eval`.
+    NotImplementedError. Bad values, such as NaN in `x` or a time outside the process, raise as in `mnemo.Score.eval`; in an `x`
+    on a device NaN is no error, and gives NaN.
 
     Copies share the score. The rows are kept until the last of them, and of the graphs that need it to go backward, is
     gone. It cannot be pickled; as a part of a module it adds nothing to the state_dict.
@@ -109,6 +117,72 @@ class Empirical(torch.nn.Module):
         return f"shape={self.shape}"
 
 
+# ----- A model of PyTorch's as a score --------------------------------------------------------------------------------
+
+
+def custom_score(
+    process: Process,
+    shape: Sequence[int],
+    model: Callable[[Tensor, Tensor], Tensor],
+    prediction: str = "score",
+    *,
+    dtype: Optional[torch.dtype] = None,
+    context: Optional[Context] = None,
+) -> Score:
+    """A `mnemo.Score` of a PyTorch model, for `mnemo.Score.sample` and all else.
+
+    Parameters
+    ----------
+    process : Process
+    shape : sequence of int
+        Shape of one sample, such as ``(3, 32, 32)``.
+    model : callable
+        ``model(x, t)`` returns the prediction at x ``(batch, *shape)`` and t ``(batch)``, tensors in the memory of the
+        context's device that it may keep and change. It is called under ``torch.no_grad()``, on a CUDA device with the
+        call's stream as PyTorch's current one. The derivative is that of ``torch.func.jvp``.
+    prediction : {"score", "eps", "x0", "v", "flow"}
+        What it returns; see `mnemo.Score.custom`.
+    dtype : torch.dtype, optional
+        Element type of its x and t; that of the caller's x if None.
+    context : Context, optional
+        `mnemo.default_context()` if None. With a CUDA one the model's parameters must be on that device.
+    """
+    sample = tuple(int(n) for n in shape)
+
+    def given(array: Any, axes: Tuple[int, ...], of: Optional[torch.dtype]) -> Tensor:
+        if isinstance(array, np.ndarray):
+            tensor = torch.from_numpy(array)
+        else:
+            tensor = torch.from_dlpack(array).clone()  # which is lent until the model returns
+        return tensor.to(of).reshape(-1, *axes) if of is not None else tensor.reshape(-1, *axes)
+
+    def arguments(x: Any, t: Any, *v: Any) -> List[Tensor]:
+        states = [given(a, sample, dtype) for a in (x, *v)]
+        return [states[0], given(t, (), states[0].dtype), *states[1:]]
+
+    def flat(result: Tensor, x: Any) -> Tensor:
+        """As x is; of another shape than the samples', which is an error, as it is."""
+        return result.detach().reshape(x.shape) if result.shape == (len(x), *sample) else result.detach()
+
+    def evaluate(x: Any, t: Any) -> Tensor:
+        with torch.no_grad(), _on_stream_of(x):
+            return flat(model(*arguments(x, t)), x)
+
+    def along(x: Any, t: Any, v: Any) -> Tensor:
+        with torch.no_grad(), _on_stream_of(x):
+            at, times, tangent = arguments(x, t, v)
+            return flat(torch.func.jvp(lambda x: model(x, times), (at,), (tangent,))[1], x)
+
+    return Score.custom(process, math.prod(sample), evaluate, along, prediction, context)
+
+
+def _on_stream_of(array: Any) -> Any:
+    """The stream of the call as PyTorch's current one."""
+    if isinstance(array, np.ndarray):
+        return nullcontext()
+    return torch.cuda.stream(external(torch, array.stream, torch.device("cuda", array.device)))
+
+
 # ----- Arguments ------------------------------------------------------------------------------------------------------
 
 
@@ -128,8 +202,8 @@ def _arguments(x: Tensor, t: Any, shape: Tuple[int, ...], dim: int) -> Tuple[Ten
         raise TypeError(f"x: a tensor, not a {type(x).__name__}")
     if x.dtype not in (torch.float32, torch.float64):
         raise _errors.dtype(f"x is {x.dtype}; it must be torch.float32 or torch.float64")
-    if x.device.type not in ("cpu", "meta"):
-        raise _errors.error(_abi.MNEMO_E_DEVICE, 0, f"x is on {x.device}; mnemo.torch computes on the CPU: x.cpu()")
+    if x.device.type not in ("cpu", "cuda", "meta"):
+        raise _errors.error(_abi.MNEMO_E_DEVICE, 0, f"x is on {x.device}; mnemo.torch computes on the CPU and with CUDA: x.cpu()")
     axes = x.dim() - len(shape)
     if axes < 0 or tuple(x.shape[axes:]) != shape:
         raise _errors.shape(f"x has shape {tuple(x.shape)}; the last dimensions must be {shape}")
@@ -137,9 +211,13 @@ def _arguments(x: Tensor, t: Any, shape: Tuple[int, ...], dim: int) -> Tuple[Ten
     if isinstance(t, Tensor):
         if t.requires_grad and torch.is_grad_enabled():
             raise TypeError(_TIME)
-        if t.is_complex() or t.device != x.device:
+        hosts = x.device.type == "cuda" and t.device.type == "cpu"
+        if t.is_complex() or (t.device != x.device and not hosts):
             raise _errors.dtype(f"t is {t.dtype} on {t.device}; it must be real and, like x, on {x.device}")
-    times = torch.as_tensor(t, dtype=torch.float64, device=x.device)
+        place = t.device
+    else:
+        place = torch.device("cpu") if x.device.type == "cuda" else x.device
+    times = torch.as_tensor(t, dtype=torch.float64, device=place)
     if times.dim() > axes or any(n != 1 and n != b for n, b in zip(reversed(times.shape), reversed(batch))):
         raise _errors.shape(f"t has shape {tuple(times.shape)}; it must broadcast to the batch of x, {tuple(batch)}")
     rows = math.prod(batch)  # -1 would have no one value in an empty batch under vmap
@@ -229,36 +307,46 @@ def _jvp_empty(x: Tensor, t: Tensor, v: Tensor, model: Tensor, denoised: bool, m
     return x.new_empty(x.shape)
 
 
+def _memory(tensor: Tensor) -> Any:
+    """What the library takes: an array of numpy's, or a tensor on a device."""
+    if tensor.device.type == "cpu":
+        return tensor.numpy(force=True)
+    return tensor.detach().resolve_neg().contiguous()
+
+
 @torch.compiler.disable
-def _evaluate_cpu(x: Tensor, t: Tensor, model: Tensor, outputs: List[str], mixture: bool) -> List[Tensor]:
+def _evaluate_now(x: Tensor, t: Tensor, model: Tensor, outputs: List[str], mixture: bool) -> List[Tensor]:
     the = _model_of(model)
     results = _evaluate_empty(x, t, model, _names(outputs), mixture)
     if len(results) != len(outputs):
         raise _errors.invalid(f"outputs names an output twice: {', '.join(outputs)}")
     score = the.mixture if mixture else the.score
-    out = {name: result.numpy() for name, result in zip(outputs, results)}
-    score.eval(x.numpy(force=True), t.numpy(force=True), (), out=out)
+    out = {name: _memory(result) for name, result in zip(outputs, results)}
+    score.eval(_memory(x), _memory(t), (), out=out)
     return results
 
 
 @torch.compiler.disable
-def _jvp_cpu(x: Tensor, t: Tensor, v: Tensor, model: Tensor, denoised: bool, mixture: bool) -> Tensor:
+def _jvp_now(x: Tensor, t: Tensor, v: Tensor, model: Tensor, denoised: bool, mixture: bool) -> Tensor:
     the = _model_of(model)
     score = the.mixture if mixture else the.score
     if not denoised:
         result = _jvp_empty(x, t, v, model, denoised, mixture)
-        score.jvp(x.numpy(force=True), t.numpy(force=True), v.numpy(force=True), out=result.numpy())
+        score.jvp(_memory(x), _memory(t), _memory(v), out=_memory(result))
         return result
     # (v + sigma^2 J v) / m: near a training row a small difference of equal terms, so in float64 whatever x is.
-    x64, t64, v64 = (a.to(torch.float64).numpy(force=True) for a in (x, t, v))
-    along = score.jvp(x64, t64, v64)
-    m, sigma = (a[:, None] for a in the.marginal(np.ascontiguousarray(t64)))
+    x64, v64 = (a.detach().to(torch.float64) for a in (x, v))
+    host_times = t.to("cpu", torch.float64).numpy(force=True)
+    along = torch.empty_like(x64, memory_format=torch.contiguous_format)
+    score.jvp(_memory(x64), host_times, _memory(v64), out=_memory(along))
+    m, sigma = the.marginal(np.ascontiguousarray(host_times))
     # Where m = 0 x says nothing of y, and without a regularizer the denoised value is the same everywhere.
     if score is not the.mixture and not m.all():
         raise _errors.invalid("the denoised value of a regularized score does not exist where m = 0")
-    along = np.divide(v64 + sigma**2 * along, m, out=np.zeros_like(along), where=m != 0)
-    result = torch.from_numpy(along).to(x.dtype)
-    if not result.isfinite().all():
+    factors = (m != 0, sigma**2, np.where(m != 0, m, 1))
+    known, variance, mean = (torch.from_numpy(a)[:, None].to(x.device) for a in factors)
+    result = torch.where(known, (v64 + variance * along) / mean, 0).to(x.dtype)
+    if x.device.type == "cpu" and not result.isfinite().all():
         raise _errors.invalid("the derivative is beyond the range of its element type")
     return result
 
@@ -389,8 +477,9 @@ def _jvp_vmap(
 
 # ----- Registration ---------------------------------------------------------------------------------------------------
 
-_library.impl("evaluate", _evaluate_cpu, "CPU")
-_library.impl("jvp", _jvp_cpu, "CPU")
+for _device in ("CPU", "CUDA"):
+    _library.impl("evaluate", _evaluate_now, _device)
+    _library.impl("jvp", _jvp_now, _device)
 _library.impl("evaluate", lambda x, t, m, outputs, f: list(_Evaluate.apply(x, t, m, tuple(outputs), f)), "Autograd")
 _library.impl("jvp", _Jvp.apply, "Autograd")
 torch.library.register_vmap("mnemo::evaluate", lambda *a: _evaluate_vmap(_evaluate, *a), lib=_library)

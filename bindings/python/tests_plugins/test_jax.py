@@ -62,11 +62,11 @@ def same(a, b):
 def test_every_output_is_that_of_the_library(data, edm, regularizer, dtype, wide):
     options = REGULARIZERS[regularizer]
     at = points().astype(dtype)
-    expected = mnemo.Score.empirical(data, edm, regularizer, **options).eval(at, T, mnemo.Evaluation._fields)
+    expected = mnemo.Score.empirical(data, edm, regularizer, **options).eval(at, T, mnemo.jax._OUTPUTS)
     model = Empirical(data, edm, regularizer, **options)
     for evaluate in (model.evaluate, jax.jit(model.evaluate, static_argnums=2)):
-        found = evaluate(at, T, mnemo.Evaluation._fields)
-        for name, e, f in zip(mnemo.Evaluation._fields, expected, found):
+        found = evaluate(at, T, mnemo.jax._OUTPUTS)
+        for name, e, f in zip(mnemo.jax._OUTPUTS, expected, found):
             assert f.dtype == (np.int64 if name == "nearest_index" else dtype), name
             assert np.array_equal(e.astype(f.dtype), f), name
 
@@ -74,10 +74,10 @@ def test_every_output_is_that_of_the_library(data, edm, regularizer, dtype, wide
 def test_without_64_bit_types(data, edm):
     model = Empirical(data, edm)
     at = points().astype(np.float32)
-    expected = mnemo.Score.empirical(data, edm).eval(at, np.float32(T), mnemo.Evaluation._fields)
+    expected = mnemo.Score.empirical(data, edm).eval(at, np.float32(T), mnemo.jax._OUTPUTS)
     with jax.enable_x64(False):
-        found = model.evaluate(points(), T, mnemo.Evaluation._fields)
-    for name, e, f in zip(mnemo.Evaluation._fields, expected, found):
+        found = model.evaluate(points(), T, mnemo.jax._OUTPUTS)
+    for name, e, f in zip(mnemo.jax._OUTPUTS, expected, found):
         assert f.dtype == (np.int32 if name == "nearest_index" else np.float32), name
         np.testing.assert_allclose(f, e, rtol=2e-6, atol=1e-6, err_msg=name)
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """mnemo.torch: values, derivatives, transforms, errors and lifetimes."""
 
+import contextlib
 import copy
+import ctypes
 import gc
 import io
 import pickle
@@ -16,6 +18,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import mnemo
 import mnemo.torch
+from mnemo import _abi, _device, _score
 from mnemo.torch import Empirical
 
 T = 0.8
@@ -50,8 +53,8 @@ def same(a, b):
 def test_every_output_is_that_of_the_library(data, edm, regularizer, dtype):
     options = REGULARIZERS[regularizer]
     at = points().astype(dtype)
-    expected = mnemo.Score.empirical(data, edm, regularizer, **options).eval(at, T, mnemo.Evaluation._fields)
-    found = Empirical(data, edm, regularizer, **options).evaluate(torch.from_numpy(at), T, mnemo.Evaluation._fields)
+    expected = mnemo.Score.empirical(data, edm, regularizer, **options).eval(at, T, mnemo.torch._OUTPUTS)
+    found = Empirical(data, edm, regularizer, **options).evaluate(torch.from_numpy(at), T, mnemo.torch._OUTPUTS)
     for name, e, f in zip(mnemo.Evaluation._fields, expected, found):
         assert f.dtype == (torch.int64 if name == "nearest_index" else torch.from_numpy(at).dtype), name
         assert np.array_equal(e.astype(f.numpy().dtype), f.numpy()), name
@@ -360,17 +363,104 @@ def test_meta_and_fake_tensors(model):
         assert index.dtype == torch.int64 and index.shape == (2,) and score.shape == (2, DIM)
 
 
-class _Elsewhere(torch.Tensor):
-    """A tensor that says it is on a GPU, for machines without one."""
+def says_it_is_on(tensor, device):
+    """For machines without that device."""
 
-    @property
-    def device(self):
-        return torch.device("cuda", 0)
+    class Elsewhere(torch.Tensor):
+        device = property(lambda self: torch.device(device))
+
+    return tensor.detach().as_subclass(Elsewhere)
 
 
 def test_other_devices_are_refused(model, x):
-    with pytest.raises(mnemo.DeviceError, match=r"x is on cuda:0; .* x.cpu\(\)"):
-        model.score(x.detach().as_subclass(_Elsewhere), T)
+    with pytest.raises(mnemo.DeviceError, match=r"x is on xpu:0; .* x.cpu\(\)"):
+        model.score(says_it_is_on(x, "xpu:0"), T)
+
+
+def test_times_of_states_on_a_device_may_stay_with_the_host(x):
+    there = says_it_is_on(x, "cuda:0")
+    for t in (T, torch.tensor(T), torch.full((len(x),), T)):
+        rows, times, batch = mnemo.torch._arguments(there, t, (DIM,), DIM)
+        assert torch.Tensor.device.__get__(times).type == "cpu" and times.shape == (len(x),) == batch
+    with pytest.raises(mnemo.DtypeError, match="t is torch.float32 on xpu:0; it must be real and, like x, on cuda:0"):
+        mnemo.torch._arguments(there, says_it_is_on(torch.tensor(T), "xpu:0"), (DIM,), DIM)
+
+
+# ----- Models of PyTorch's as scores ----------------------------------------------------------------------------------
+
+
+class Gaussian(torch.nn.Module):
+    """The denoised value of N(0, v I) at sigma = t."""
+
+    def __init__(self, v):
+        super().__init__()
+        self.v = torch.nn.Parameter(torch.tensor(v))
+
+    def forward(self, x, t):
+        assert not torch.is_grad_enabled()
+        assert x.shape[1:] == (2, 2) and t.shape == x.shape[:1] and x.dtype == t.dtype
+        return (self.v / (self.v + t**2)).reshape(-1, 1, 1) * x
+
+
+def gaussian(x, t):
+    return 0.5 / (0.5 + t[:, None] ** 2) * x
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64])
+def test_a_custom_score(edm, dtype):
+    model = Gaussian(0.5).to(dtype or torch.float64)
+    score = mnemo.torch.custom_score(edm, (2, 2), model, "x0", dtype=dtype)
+    other = mnemo.Score.custom(edm, 4, gaussian, lambda x, t, v: gaussian(v, t), "x0")
+    at, t = points(), np.linspace(0.1, 2, len(points()))
+    close = {"rtol": 1e-12} if dtype != torch.float32 else {"rtol": 1e-5, "atol": 1e-6}
+    np.testing.assert_allclose(score.denoised(at, t), other.denoised(at, t), **close)
+    np.testing.assert_allclose(score.jvp(at, 0.9, at[::-1]), other.jvp(at, 0.9, at[::-1]), **close)
+    close = {"rtol": 1e-9} if dtype != torch.float32 else {"rtol": 1e-3, "atol": 1e-4}
+    np.testing.assert_allclose(score.sample(3, seed=5), other.sample(3, seed=5), **close)
+    out = torch.empty(len(at), 4)
+    assert score.score(torch.from_numpy(at).float(), 0.5, out=out) is out
+    np.testing.assert_allclose(out, other.score(at.astype(np.float32), 0.5), rtol=1e-5)
+
+
+def test_a_custom_scores_errors(edm):
+    with pytest.raises(mnemo.ShapeError, match="eval returned"):
+        mnemo.torch.custom_score(edm, (4,), lambda x, t: x[:1]).score(points(), 0.5)
+    with pytest.raises(ZeroDivisionError):
+        mnemo.torch.custom_score(edm, (4,), lambda x, t: 1 // 0).score(points(), 0.5)
+
+
+def test_what_a_device_lends_is_taken_on_the_stream_of_the_call(edm, monkeypatch):
+    """The memory is the host's, which PyTorch is told; that it is a device's is what decides how it is taken."""
+    at, t, out = points(), np.linspace(0.1, 2, len(points())), np.zeros_like(points())
+    streams, kept = [], []
+
+    def tensor(array):
+        cols = array.shape[1] if array.ndim == 2 else 1
+        return ctypes.pointer(_abi.mnemo_tensor(array.ctypes.data, len(array), cols, 0, _abi.MNEMO_F64, 2, 0))
+
+    class Hosts(_device.DeviceArray):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self._kind = 1
+
+    def model(x, t):
+        kept.append(x)
+        return gaussian(x, t)
+
+    monkeypatch.setattr(_device, "DeviceArray", Hosts)
+    monkeypatch.setattr(_device, "wait", lambda stream: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: streams.append(stream) or contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "ExternalStream", lambda stream, device: (stream, device))
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: (0, device))
+    monkeypatch.setattr(_score, "write", lambda name, prediction, to, stream: out.__setitem__(..., prediction))
+    score = mnemo.torch.custom_score(edm, (4,), model, "x0")
+    callbacks = list(_score._models.values())[-1]
+    for stream in (48, None):
+        _score._run_eval(callbacks.eval, tensor(at), tensor(t), tensor(out), stream)
+        np.testing.assert_allclose(out, gaussian(at, t), rtol=1e-12)
+    assert streams == [(48, torch.device("cuda", 0)), (0, torch.device("cuda", 0))]
+    assert kept[0].data_ptr() != at.ctypes.data  # its own, to keep
+    score.close()
 
 
 # ----- Lifetimes ------------------------------------------------------------------------------------------------------
