@@ -288,14 +288,18 @@ struct dtype_of<T, std::enable_if_t<std::is_integral_v<T> && std::is_signed_v<T>
   static constexpr Dtype value = sizeof(T) == 4 ? Dtype::i32 : Dtype::i64;
 };
 
-/// A row-major matrix of known element type: what a callback is given. A vector is a matrix of one column.
+/// A row-major matrix of known element type: what a callback is given. A vector is a matrix of one column. On a CUDA
+/// context callbacks are given its device's memory, whose elements the host cannot reach: data() is for kernels and
+/// libraries that are queued on the call's stream. As a tensor a view is what it views, on the same device.
 template <class T>
 class View {
  public:
-  View(T *data, std::int64_t rows, std::int64_t cols, std::int64_t row_stride) noexcept
-      : data_(data), rows_(rows), cols_(cols), row_stride_(row_stride) {}
+  View(T *data, std::int64_t rows, std::int64_t cols, std::int64_t row_stride, Device device = Device::cpu,
+       std::int32_t device_id = 0) noexcept
+      : data_(data), rows_(rows), cols_(cols), row_stride_(row_stride), device_(device), device_id_(device_id) {}
   template <class U, class = std::enable_if_t<std::is_same_v<const U, T>>>
-  View(View<U> other) noexcept : View(other.data(), other.rows(), other.cols(), other.row_stride()) {}
+  View(View<U> other) noexcept
+      : View(other.data(), other.rows(), other.cols(), other.row_stride(), other.device(), other.device_id()) {}
 
   T *data() const noexcept { return data_; }
   std::int64_t rows() const noexcept { return rows_; }
@@ -303,16 +307,23 @@ class View {
   /// Elements from one row to the next.
   std::int64_t row_stride() const noexcept { return row_stride_; }
   static constexpr bool IsRowMajor = true;
+  /// Where the memory is.
+  Device device() const noexcept { return device_; }
+  /// Which CUDA device.
+  std::int32_t device_id() const noexcept { return device_id_; }
 
   /// Not checked.
   T *row(std::int64_t i) const noexcept { return data_ + i * row_stride_; }
+  /// In the host's memory only; not checked.
   T &operator()(std::int64_t i, std::int64_t j) const noexcept { return row(i)[j]; }
-  /// Element i of a vector. Not checked.
+  /// Element i of a vector, likewise.
   T &operator[](std::int64_t i) const noexcept { return *row(i); }
 
  private:
   T *data_;
   std::int64_t rows_, cols_, row_stride_;
+  Device device_;
+  std::int32_t device_id_;
 };
 
 namespace detail {
@@ -343,6 +354,11 @@ template <template <class> class Has, class M>
 struct has_impl<std::void_t<Has<M>>, Has, M> : std::true_type {};
 template <template <class> class Has, class M>
 inline constexpr bool has = has_impl<void, Has, M>::value;
+
+template <class M>
+inline constexpr bool is_view = false;
+template <class T>
+inline constexpr bool is_view<View<T>> = true;
 
 template <class T>
 using dtype_value = decltype(dtype_of<std::remove_cv_t<T>>::value);
@@ -423,7 +439,12 @@ Described describe_object(M &m) {
     static_assert(row_major<M>(),
                   "this matrix is column-major and mnemo's are row-major: pass mnemo::columns(m), whose rows are the "
                   "columns of m, or use a row-major matrix");
-    return describe(m.data(), m.rows(), m.cols(), row_stride(m), inner_stride(m));
+    Described d = describe(m.data(), m.rows(), m.cols(), row_stride(m), inner_stride(m));
+    if constexpr (is_view<std::remove_cv_t<M>>) {
+      d.raw.device_type = static_cast<std::uint32_t>(m.device());
+      d.raw.device_id = m.device_id();
+    }
+    return d;
   } else {
     return describe(m.data(), m.size(), 1, 1, 1);
   }
@@ -467,7 +488,8 @@ class ConstTensor {
  public:
   /// No tensor: an output that is not wanted, labels that are not there.
   ConstTensor() noexcept = default;
-  /// Any tensor of the C ABI: another device, an element type without a C++ type. See also mnemo_dlpack.h.
+  /// Any tensor of the C ABI, such as one of an element type without a C++ type. See also mnemo_dlpack.h. For a device's
+  /// memory see View, whose constructor takes the device.
   explicit ConstTensor(const mnemo_tensor &raw) noexcept : made_{raw, nullptr, true} {}
   template <class T>
   ConstTensor(const T *data, std::int64_t rows, std::int64_t cols) : ConstTensor(data, rows, cols, cols) {}
@@ -483,6 +505,7 @@ class ConstTensor {
   std::int64_t rows() const noexcept { return made_.raw.rows; }
   std::int64_t cols() const noexcept { return made_.raw.cols; }
   Dtype dtype() const noexcept { return static_cast<Dtype>(made_.raw.dtype); }
+  Device device() const noexcept { return static_cast<Device>(made_.raw.device_type); }
   const mnemo_tensor &raw() const noexcept { return made_.raw; }
   /// What is wrong with the memory, or nullptr.
   const char *fault() const noexcept { return made_.fault; }
@@ -503,7 +526,8 @@ class ConstTensor {
       return detail::failed<View<T>>(Error(Status::dtype, "the tensor's elements are of another type"));
     }
     const bool apart = made_.raw.rows > 1 && made_.raw.row_stride != 0;
-    return View<T>(static_cast<T *>(made_.raw.data), rows(), cols(), apart ? made_.raw.row_stride : cols());
+    return View<T>(static_cast<T *>(made_.raw.data), rows(), cols(), apart ? made_.raw.row_stride : cols(), device(),
+                   made_.raw.device_id);
   }
 
   template <class M>
@@ -773,7 +797,9 @@ Outcome call_typed(F &f, A... a) {
 
 template <class T>
 View<T> view_of(const mnemo_tensor &t) {
-  return {static_cast<T *>(t.data), t.rows, t.cols, t.row_stride == 0 ? t.cols : t.row_stride};
+  return {static_cast<T *>(t.data), t.rows,
+          t.cols,                   t.row_stride == 0 ? t.cols : t.row_stride,
+          Device(t.device_type),    t.device_id};
 }
 
 }  // namespace detail
@@ -870,9 +896,9 @@ struct Exec {
   std::uint64_t seed = 0;
   const Cancel *cancel = nullptr;
   Progress progress{};
-  /// The CUDA stream.
+  /// The CUDA stream of the call, of the context's device; nullptr is the legacy default stream.
   void *stream = nullptr;
-  /// MNEMO_EXEC_CHECK.
+  /// MNEMO_EXEC_CHECK: a CUDA context waits, and reports NaN and Inf in tensors on its device.
   bool check = false;
 };
 
@@ -1098,7 +1124,9 @@ struct ContextOptions {
   std::string kernel_cache_dir{};
 };
 
-/// A machine to compute on, with its own threads. Objects made from it keep what they need of it.
+/// A machine to compute on: the processor, with threads of its own, or a CUDA device (Status::device if it is not there).
+/// Objects made from it keep what they need of it. Calls on a CUDA context use tensors on that device where they are, those
+/// in the host's memory by copies, and queue their work on Exec::stream; see CUDA in mnemo.h for when they wait.
 class [[nodiscard]] Context : public detail::Handle<mnemo_context, mnemo_context_release> {
  public:
   using Handle::Handle;
@@ -1352,8 +1380,9 @@ class [[nodiscard]] Score : public detail::Handle<mnemo_score, mnemo_score_relea
   ///     (View<const T> x, View<const double> t, View<T> out)
   /// that writes the prediction at x [batch, dim] and times t [batch] to out [batch, dim], once per evaluation for the
   /// whole batch. T is float or double, as x is in the call; a callable may take one of them, or both, being generic or
-  /// taking ConstTensor and Tensor. It may take the call's stream, a void *, as a last argument. Threads that use the
-  /// score call it at the same time: it is called as const. It is destroyed with the last object that uses the score.
+  /// taking ConstTensor and Tensor. It may take the call's stream, a void *, as a last argument; on a CUDA context it queues
+  /// its work there, on memory of the device. Threads that use the score call it at the same time: it is called as const.
+  /// It is destroyed with the last object that uses the score.
   template <class Eval>
   static Result<Score> custom(const Context &context, const Process &process, std::int64_t dim, Prediction prediction,
                               Eval eval) {

@@ -199,6 +199,41 @@ TEST(other_matrices_and_views) {
   FAILS(device, "rows", context.copy(ConstTensor(raw)));
 }
 
+// Memory that says it is a device's reaches the library where it is, and callbacks as it is; nobody touches it here.
+TEST(device_memory) {
+  float buffer[12] = {};
+  const mnemo::View<float> view(buffer, 2, 3, 5, mnemo::Device::cuda, 4);
+  CHECK(view.device() == mnemo::Device::cuda && view.device_id() == 4);
+  CHECK(mnemo::View<float>(buffer, 2, 3, 3).device() == mnemo::Device::cpu);
+  const mnemo::View<const float> read = view;
+  CHECK(read.device() == mnemo::Device::cuda && read.device_id() == 4 && read.row_stride() == 5);
+  for (const ConstTensor &tensor : {ConstTensor(view), ConstTensor(read), ConstTensor(Tensor(view))}) {
+    const mnemo_tensor &raw = tensor.raw();
+    CHECK(raw.data == buffer && raw.rows == 2 && raw.cols == 3 && raw.row_stride == 5 && raw.dtype == MNEMO_F32);
+    CHECK(raw.device_type == MNEMO_CUDA && raw.device_id == 4 && tensor.device() == mnemo::Device::cuda);
+    CHECK(tensor.as<float>().device_id() == 4 && tensor.as<float>().device() == mnemo::Device::cuda);
+    CHECK(mnemo::detail::view_of<const float>(raw).device_id() == 4);
+  }
+  CHECK(ConstTensor(buffer, 4, 3).device() == mnemo::Device::cpu);
+
+  const mnemo::Context context;
+  const auto data = context.copy({std::vector<double>{0, 0, 0}, 3});
+  const auto score = mnemo::Score::empirical(data, mnemo::Process::ve_power(2, 1, 80));
+  float x[6] = {};
+  const Tensor host(x, 2, 3);
+  mnemo::ScoreOutputs out;
+  out.score = view;
+  FAILS(device, "x", score.eval(view, 1, {host}));
+  FAILS(device, "t", score.eval(host, mnemo::View<const double>(nullptr, 2, 1, 1, mnemo::Device::cuda), {host}));
+  FAILS(device, "outputs.score", score.eval(host, 1, out));
+  FAILS(device, "v", score.jvp(host, 1, view, host));
+  FAILS(device, "x_inout", score.sample(view));
+  FAILS(device, "queries", data.nearest(view, 1, {}));
+  FAILS(device, "generated", data.memorization(view, {0.1}));
+  FAILS(device, "sigma", mnemo::Process::flow().time_of_sigma(
+                             mnemo::View<const double>(nullptr, 2, 1, 1, mnemo::Device::cuda), Tensor()));
+}
+
 static_assert(std::is_convertible_v<Tensor, ConstTensor> && !std::is_convertible_v<ConstTensor, Tensor>);
 static_assert(!std::is_convertible_v<double, ConstTensor> && !std::is_convertible_v<int, Tensor>);
 static_assert(!std::is_convertible_v<mnemo::View<const float>, mnemo::View<float>>);
