@@ -27,12 +27,14 @@ func Progress(f func(done, total int) error) CallOption {
 	return callOption(func(c *callConfig) { c.progress = f })
 }
 
-// Check asks a CUDA context to wait for the result and report NaN or Inf in it. CPU contexts always check their inputs.
+// Check asks a [CUDA] context to wait for the result, and to report NaN and Inf in a [DeviceMatrix], where they would give
+// NaN. Matrices in the host's memory are always checked.
 func Check() CallOption {
 	return callOption(func(c *callConfig) { c.flags |= C.MNEMO_EXEC_CHECK })
 }
 
-// Stream is the CUDA stream of the call; not looked at by CPU contexts.
+// Stream is the CUDA stream of the call, of the context's device; initially 0, the legacy default stream. It must outlive the
+// work that is queued on it. CPU contexts do not look at it.
 func Stream(stream uintptr) CallOption {
 	return callOption(func(c *callConfig) { c.stream = stream })
 }

@@ -45,7 +45,9 @@ func MemoryLimit(bytes uint64) ContextOption {
 	return contextOption(func(c *contextConfig) { c.options.memory_limit = C.uint64_t(bytes) })
 }
 
-// CUDA has the context compute on a CUDA device.
+// CUDA has the context compute on a CUDA device; it is [ErrDevice] if that is not there. A [DeviceMatrix] on the device is
+// used where it is, a [Matrix] by a copy. Work is queued on the [Stream] of the call, which waits for it where a Matrix takes
+// part (times apart), and where the header of the library, mnemo.h, says so.
 func CUDA(device int) ContextOption {
 	return contextOption(func(c *contextConfig) {
 		if int(int32(device)) != device {
@@ -142,6 +144,18 @@ type Description struct {
 	InstructionSet string `json:"instruction_set"`
 	Threads        int    `json:"threads"`
 	Device         string `json:"device"`
+
+	// Of a CUDA context.
+	DeviceID int     `json:"device_id"`
+	Driver   string  `json:"driver"` // the CUDA version that it is for
+	NVRTC    *string `json:"nvrtc"`  // its version; nil if it is not there
+	Cache    *string `json:"cache"`  // the folder of compiled kernels, if there is one
+	Kernels  struct {
+		Compiled  int `json:"compiled"`
+		Cached    int `json:"cached"` // read from the cache
+		PTX       int `json:"ptx"`    // taken from the library's own
+		NotLoaded int `json:"not_loaded"`
+	} `json:"kernels"` // how many files of them
 }
 
 // Describe says what the context computes on.

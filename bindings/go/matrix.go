@@ -116,7 +116,8 @@ func (m Matrix[T]) extent() (need uint64, ok bool) {
 	return need, over == 0 && carry == 0
 }
 
-// A DeviceMatrix is a row-major matrix in the memory of a CUDA device, for contexts that compute there (see [CUDA]).
+// A DeviceMatrix is a row-major matrix in the memory of a CUDA device, for contexts that compute there (see [CUDA]), which
+// use it where it is. The memory must stay until the [Stream] of the call has passed.
 type DeviceMatrix struct {
 	Pointer    uintptr // the device's address of the first element
 	Rows, Cols int
@@ -175,6 +176,14 @@ func (v *views) of(name string, t Tensor) C.mnemo_go_view {
 func borrow[T Float](t *C.mnemo_tensor) Matrix[T] {
 	rows, cols := int(t.rows), int(t.cols)
 	return Matrix[T]{Data: unsafe.Slice((*T)(t.data), rows*cols), Rows: rows, Cols: cols}
+}
+
+// borrowDevice is the library's matrix in the memory of a device, for the time of a callback.
+func borrowDevice(t *C.mnemo_tensor) DeviceMatrix {
+	return DeviceMatrix{
+		Pointer: uintptr(t.data), Rows: int(t.rows), Cols: int(t.cols), Stride: int(t.row_stride),
+		DType: DType(t.dtype), Device: int(t.device_id),
+	}
 }
 
 // max is not yet in the language of go.mod.

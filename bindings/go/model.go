@@ -32,6 +32,9 @@ const (
 // converted copy of the batch: a model needs one of a kind. One of float32 alone has the accuracy of float32
 // everywhere.
 //
+// On a [CUDA] context a batch is in its device's memory, and for EvalDevice and JVPDevice alone: without them it is
+// [ErrUnsupported]. What they do with it they queue on stream, that of the call.
+//
 // A model lives as long as its score. One that holds its own score is released by Close only.
 type Model struct {
 	Prediction Prediction // what Eval writes; the zero value is PredictScore
@@ -39,10 +42,14 @@ type Model struct {
 	// Eval writes the prediction at (x, t) to out.
 	Eval   func(x Matrix[float64], t []float64, out Matrix[float64]) error
 	Eval32 func(x Matrix[float32], t []float64, out Matrix[float32]) error
+	// EvalDevice does so on a CUDA context. x and out are of F32 or F64, t is a vector of F64.
+	EvalDevice func(x, t, out DeviceMatrix, stream uintptr) error
 
 	// JVP writes the derivative of the prediction along v to out. Without one, [Score.JVP] is [ErrUnsupported].
 	JVP   func(x Matrix[float64], t []float64, v, out Matrix[float64]) error
 	JVP32 func(x Matrix[float32], t []float64, v, out Matrix[float32]) error
+	// JVPDevice does so on a CUDA context.
+	JVPDevice func(x, t, v, out DeviceMatrix, stream uintptr) error
 }
 
 // NewCustomScore makes a score of your own model, of dimension dim.
@@ -67,7 +74,8 @@ func (c *Context) NewCustomScore(process *Process, dim int, model Model) (*Score
 	var native *C.mnemo_score
 	var e C.mnemo_error
 	status := C.mnemo_go_score_custom(context, p, C.int64_t(dim), C.uint32_t(model.Prediction),
-		flag(model.Eval != nil || model.Eval32 != nil), flag(model.JVP != nil || model.JVP32 != nil),
+		flag(model.Eval != nil || model.Eval32 != nil || model.EvalDevice != nil),
+		flag(model.JVP != nil || model.JVP32 != nil || model.JVPDevice != nil),
 		C.uintptr_t(handle), &native, &e)
 	if status != C.MNEMO_OK {
 		handle.Delete()
@@ -80,9 +88,26 @@ func (c *Context) NewCustomScore(process *Process, dim int, model Model) (*Score
 func mnemoGoDrop(model C.uintptr_t) { cgo.Handle(model).Delete() }
 
 //export mnemoGoPredict
-func mnemoGoPredict(record, model C.uintptr_t, x, t, v, out *C.mnemo_tensor) C.int32_t {
+func mnemoGoPredict(record, model C.uintptr_t, x, t, v, out *C.mnemo_tensor, stream C.uintptr_t) C.int32_t {
 	m := cgo.Handle(model).Value().(*Model)
-	return callBack(record, func(*call) error { return m.predict(x, t, v, out) })
+	return callBack(record, func(*call) error {
+		if x.device_type == C.MNEMO_CPU {
+			return m.predict(x, t, v, out)
+		}
+		return m.predictOnDevice(x, t, v, out, uintptr(stream))
+	})
+}
+
+// predictOnDevice is EvalDevice, or with v JVPDevice.
+func (m *Model) predictOnDevice(x, t, v, out *C.mnemo_tensor, stream uintptr) error {
+	if v == nil && m.EvalDevice != nil {
+		return m.EvalDevice(borrowDevice(x), borrowDevice(t), borrowDevice(out), stream)
+	}
+	if v != nil && m.JVPDevice != nil {
+		return m.JVPDevice(borrowDevice(x), borrowDevice(t), borrowDevice(v), borrowDevice(out), stream)
+	}
+	return newError(ErrUnsupported, nil,
+		"the context computes on a CUDA device, and the model has no function for its memory: EvalDevice, JVPDevice")
 }
 
 // predict is Eval, or with v JVP.
@@ -124,6 +149,10 @@ func apply[T, U Float](same function[T], other function[U], inputs []*C.mnemo_te
 	}
 	if same != nil {
 		return same(lent, t, to)
+	}
+	if other == nil {
+		return newError(ErrUnsupported, nil,
+			"the context computes on the CPU, and the model has functions for the memory of a device only")
 	}
 	copies, result := make([]Matrix[U], len(lent)), NewMatrix[U](to.Rows, to.Cols)
 	for i, from := range lent {

@@ -14,7 +14,8 @@ type sampleConfig struct {
 	callConfig
 	options  C.mnemo_sampler_options
 	times    []float64
-	observes DType // the element type of the observer's matrix; 0 without an observer
+	observes DType // the element type of the observer's matrix; 0 without an observer, or for one of any
+	onDevice bool  // the observer takes a DeviceMatrix
 }
 
 type sampleOption func(*sampleConfig)
@@ -143,11 +144,22 @@ func SNoise(s float64) SampleOption {
 // sampler with [ErrCallback], caused by that error.
 func Observer[T Float](f func(step int, t float64, x Matrix[T]) error) SampleOption {
 	return sampleOption(func(c *sampleConfig) {
-		c.observes, c.observe = dtypeOf[T](), nil
+		c.observes, c.onDevice, c.observe = dtypeOf[T](), false, nil
 		if f == nil {
 			return
 		}
 		c.observe = func(step int, t float64, x *C.mnemo_tensor) error { return f(step, t, borrow[T](x)) }
+	})
+}
+
+// DeviceObserver is [Observer] where x is a [DeviceMatrix]: what f does with the state it queues on the [Stream] of the call.
+func DeviceObserver(f func(step int, t float64, x DeviceMatrix) error) SampleOption {
+	return sampleOption(func(c *sampleConfig) {
+		c.observes, c.onDevice, c.observe = 0, true, nil
+		if f == nil {
+			return
+		}
+		c.observe = func(step int, t float64, x *C.mnemo_tensor) error { return f(step, t, borrowDevice(x)) }
 	})
 }
 
@@ -175,8 +187,13 @@ func (s *Score) Sample(ctx context.Context, x Tensor, options ...SampleOption) e
 	if v.err != nil {
 		return v.err
 	}
-	if given := DType(to.dtype); x != nil && config.observe != nil && config.observes != given {
-		return newError(ErrDType, nil, "Observer: it takes matrices of %v; x is of %v", config.observes, given)
+	if x != nil && config.observe != nil {
+		if given := DType(to.dtype); !config.onDevice && config.observes != given {
+			return newError(ErrDType, nil, "Observer: it takes matrices of %v; x is of %v", config.observes, given)
+		}
+		if config.onDevice != (to.device_type == C.MNEMO_CUDA) {
+			return newError(ErrDevice, nil, "an Observer is for an x in the host's memory, a DeviceObserver for one of a device")
+		}
 	}
 	o, observe := config.options, C.int(0)
 	o.times_count = C.int64_t(len(config.times))

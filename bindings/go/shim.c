@@ -27,15 +27,15 @@ static int32_t on_observe(void *user, uint64_t step, double t, const mnemo_tenso
 
 static int32_t on_eval(void *user, const mnemo_tensor *x, const mnemo_tensor *t, mnemo_tensor *out, void *stream)
 {
-    (void)stream;
-    return mnemoGoPredict(current_call, (uintptr_t)user, (mnemo_tensor *)x, (mnemo_tensor *)t, NULL, out);
+    return mnemoGoPredict(current_call, (uintptr_t)user, (mnemo_tensor *)x, (mnemo_tensor *)t, NULL, out,
+                          (uintptr_t)stream);
 }
 
 static int32_t on_jvp(void *user, const mnemo_tensor *x, const mnemo_tensor *t, const mnemo_tensor *v, mnemo_tensor *out,
                       void *stream)
 {
-    (void)stream;
-    return mnemoGoPredict(current_call, (uintptr_t)user, (mnemo_tensor *)x, (mnemo_tensor *)t, (mnemo_tensor *)v, out);
+    return mnemoGoPredict(current_call, (uintptr_t)user, (mnemo_tensor *)x, (mnemo_tensor *)t, (mnemo_tensor *)v, out,
+                          (uintptr_t)stream);
 }
 
 static void on_drop(void *user)

@@ -37,7 +37,7 @@ tests() {
   cat "$work/log"
   passed=$((passed + $(sed -n 's/^passed: //p' "$work/log")))
 }
-tests --compile=min abi processes datasets arrays scores samplers nearest
+tests --compile=min abi processes datasets arrays device scores samplers nearest
 tests -O0 handles callbacks threads programs
 
 "$root/examples/julia/run.sh" "$prefix" >"$work/copies.txt"

@@ -8,7 +8,7 @@ module Mnemo
 
 import Libdl
 
-export Cancel, Context, Dataset, MnemoError, Process, Score
+export Cancel, Context, Dataset, DeviceArray, MnemoError, Process, Score
 export custom_score, describe, discrete, empirical_score, evaluate, evaluate!, flow, gather, gather!, info, jvp, jvp!,
     memorization, nearest, nearest!, request!, reset!, sample, sample!, sub_vp, time_of_sigma, ve_exponential, ve_geometric,
     ve_power, vp_linear, warm_up
@@ -17,6 +17,7 @@ include("abi.jl")
 include("native.jl")
 include("handles.jl")
 include("tensor.jl")
+include("device.jl")
 include("call.jl")
 include("process.jl")
 include("dataset.jl")

@@ -141,6 +141,8 @@ end
 const MAJOR = 0
 const MINOR = 2
 
+const EXEC_CHECK = 1
+
 # The constants that the library takes, by the option they are for.
 const CONSTANTS = (
     dtype = (f32 = 1, f64 = 2, f16 = 3, bf16 = 4, u8 = 5, i32 = 6, i64 = 7),

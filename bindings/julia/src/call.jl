@@ -5,6 +5,7 @@
 mutable struct Call
     progress::Any
     observer::Any
+    stream::Ptr{Cvoid}
     caught::Union{Nothing,CapturedException}
 end
 
@@ -17,10 +18,16 @@ end
 address(e::Exec) = address(e.options)
 handle(e::Exec) = e.cancel === nothing ? nothing : e.cancel.handle
 
-"The keywords that every long call has: `seed`, `cancel` and `progress`."
-function Exec(; seed = 0, cancel::Union{Nothing,Cancel} = nothing, progress = nothing, observer = nothing)
-    chosen = options(ABI.mnemo_exec, :mnemo_exec_init, (; seed, cancel, progress = ON_PROGRESS[]))
-    return Exec(chosen, cancel, Call(progress, observer, nothing))
+"""
+The keywords that every long call has: `seed`, `cancel` and `progress`; and of CUDA contexts `stream`, the call's, an address, and
+`check`: wait, and report NaN and Inf in what is on the device.
+"""
+function Exec(; seed = 0, cancel::Union{Nothing,Cancel} = nothing, progress = nothing, observer = nothing, stream = C_NULL,
+    check::Bool = false)
+    of_call = Ptr{Cvoid}(stream)
+    flags = check ? ABI.EXEC_CHECK : 0
+    chosen = options(ABI.mnemo_exec, :mnemo_exec_init, (; seed, cancel, progress = ON_PROGRESS[], stream = of_call, flags))
+    return Exec(chosen, cancel, Call(progress, observer, of_call, nothing))
 end
 
 "Calls the function `name`, with `exec` as its last argument; throws what a callback threw, or the call's error."
@@ -48,8 +55,8 @@ const ON_DROP = Ref{Ptr{Cvoid}}(C_NULL)
 
 on_progress(::Ptr{Cvoid}, done, total) = entered(guarded, progressed, done, total)
 on_step(::Ptr{Cvoid}, step, t, x) = entered(guarded, stepped, step, t, x)
-on_eval(user, x, t, out, ::Ptr{Cvoid}) = entered(guarded, evaluated, user, x, t, out)
-on_jvp(user, x, t, v, out, ::Ptr{Cvoid}) = entered(guarded, differentiated, user, x, t, v, out)
+on_eval(user, x, t, out, stream) = entered(guarded, evaluated, user, x, t, out, stream)
+on_jvp(user, x, t, v, out, stream) = entered(guarded, differentiated, user, x, t, v, out, stream)
 on_drop(user) = entered(dropped, user)
 
 # From native code into Julia's: `blocking` left the garbage collector free to run beside it. Later versions of Julia do
@@ -84,7 +91,8 @@ function progressed(done, total)
 end
 
 function stepped(step, t, x)
-    (task_local_storage(Call)::Call).observer(Int(step), t, lent_matrix(x))
+    call = task_local_storage(Call)::Call
+    call.observer(Int(step), t, lent_matrix(x, call.stream))
     return true
 end
 
@@ -109,16 +117,20 @@ end
 
 model(user::Ptr{Cvoid}) = unsafe_pointer_to_objref(user)::Model
 
-# NaN, which the library refuses, shows what the model leaves unwritten.
-function evaluated(user, x, t, out)
-    model(user).eval(fill!(lent_matrix(out), NaN), lent_matrix(x), lent_vector(t))
+function evaluated(user, x, t, out, stream)
+    model(user).eval(blank(lent_matrix(out, stream)), lent_matrix(x, stream), lent_vector(t, stream))
     return true
 end
 
-function differentiated(user, x, t, v, out)
-    model(user).jvp(fill!(lent_matrix(out), NaN), lent_matrix(x), lent_vector(t), lent_matrix(v))
+function differentiated(user, x, t, v, out, stream)
+    inputs = lent_matrix(x, stream), lent_vector(t, stream), lent_matrix(v, stream)
+    model(user).jvp(blank(lent_matrix(out, stream)), inputs...)
     return true
 end
+
+# NaN, which the library refuses, shows what the model leaves unwritten in the host's memory.
+blank(out::Array) = fill!(out, NaN)
+blank(out::DeviceArray) = out
 
 @noinline function dropped(user)
     m = model(user)

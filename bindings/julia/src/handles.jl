@@ -78,6 +78,10 @@ context that all share. Any thread may use it.
   the same bits.
 - `device_type`: `:cpu`, or `:cuda` with `device_id` and `kernel_cache_dir`, a folder for compiled kernels.
 
+A CUDA context uses a [`DeviceArray`](@ref) of its device where it is, and arrays by copies. Calls on what was made on it queue
+their work on the keyword `stream`, an address (the legacy default stream without), and wait for it where an array takes part,
+and where `mnemo.h` says so. `check = true` waits too, and reports NaN and Inf in what is on the device, where they would give NaN.
+
 Errors: `MNEMO_E_DEVICE` if the device is not there or the processor does not have the instruction set.
 """
 struct Context <: Resource

@@ -26,6 +26,7 @@ or one of them; their number of rows is k. On failure they are untouched.
 function nearest!(outputs::NamedTuple, data::Dataset, x::AbstractArray; metric::Symbol = :l2, exec...)
     isempty(outputs) && throw(ArgumentError("outputs is empty; it has distance, index or both"))
     output_names(keys(outputs), NEAREST_OUTPUTS)
+    haskey(outputs, :index) && counted("outputs.index", outputs.index)
     distance, index = map(NEAREST_OUTPUTS) do name
         haskey(outputs, name) ? matrix("outputs.$name", outputs[name]) : nothing
     end

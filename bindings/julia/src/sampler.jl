@@ -11,6 +11,8 @@ sample(score::Score, n::Integer; options...) = sample(Float64, score, n; options
 sample(::Type{T}, score::Score, n::Integer; options...) where {T} =
     sample!(Matrix{T}(undef, score.dim, n), score; from_prior = true, options...)
 sample(score::Score, x::AbstractArray; options...) = sample!(Array(x), score; options...)
+sample(::Score, ::DeviceArray; options...) =
+    throw(ArgumentError("x is in the memory of a device: copy it there, and use sample!, which works in place"))
 
 const SAMPLER_OPTIONS = (:solver, :grid, :from_prior, :denoise_last, :steps, :first_sample, :t_start, :t_end, :alpha2, :eta,
     :rtol, :atol, :rho, :s_churn, :s_min, :s_max, :s_noise)
@@ -39,12 +41,14 @@ Integrates the reverse process of `score` in place: `x`, d × n of `Float32` or 
 Errors: `MNEMO_E_INVALID`, `MNEMO_E_SHAPE`, `MNEMO_E_CANCELLED`. On failure `x` is untouched.
 """
 function sample!(x::AbstractArray, score::Score;
-    seed = 0, cancel = nothing, progress = nothing, observer = nothing, times = nothing, options...)
+    seed = 0, cancel = nothing, progress = nothing, observer = nothing, times = nothing, stream = C_NULL, check = false,
+    options...)
     for name in keys(options)
         name in SAMPLER_OPTIONS || throw(ArgumentError("sample has no option $name; they are seed, cancel, progress, " *
-            "observer, times, $(join(SAMPLER_OPTIONS, ", "))"))
+            "observer, times, stream, check, $(join(SAMPLER_OPTIONS, ", "))"))
     end
-    run(Exec(; seed, cancel, progress, observer), :mnemo_sample, score, sampler(times, observer; options...), matrix("x", x))
+    exec = Exec(; seed, cancel, progress, observer, stream, check)
+    run(exec, :mnemo_sample, score, sampler(times, observer; options...), matrix("x", x))
     return x
 end
 

@@ -49,7 +49,7 @@ times `t`, a vector of n, to `out`, d × n; the library calls it once for a whol
 `jvp(out, x, t, v)`, if there is one, writes the derivative of the prediction along `v`, and [`jvp`](@ref) of the score works.
 
 The arrays are of the element type of the caller's matrix (`t` is of `Float64`) and exist only until the function returns:
-copy what is to be kept. `out` holds NaN where it is not written. The functions run in the task that uses the score, and may
+copy what is to be kept. `out` holds NaN where it is not written. On a CUDA context they are [`DeviceArray`](@ref)s. The functions run in the task that uses the score, and may
 use the library. What they throw stops the call, which throws it.
 """
 function custom_score(eval!, process::Process, dim::Integer; prediction = :score, jvp = nothing,
@@ -114,6 +114,7 @@ vectors of `Float64` or `Float32`, and `nearest_index` of `Int64`. On failure th
 """
 function evaluate!(outputs::NamedTuple, score::Score, x::AbstractArray, t; exec...)
     names = output_names(keys(outputs), SCORE_OUTPUTS)
+    haskey(outputs, :nearest_index) && counted("outputs.nearest_index", outputs.nearest_index)
     for a in names, b in names
         a < b && Base.mightalias(outputs[a], outputs[b]) && throw(ArgumentError("outputs $b and $a share memory"))
     end

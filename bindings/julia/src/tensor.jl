@@ -67,5 +67,7 @@ times(t) = vector("t", floats(t))
 # What a callback is lent: float32 or float64, rows next to each other.
 lent(t::ABI.mnemo_tensor) =
     t.dtype == ABI.CONSTANTS.dtype.f32 ? Ptr{Float32}(t.data) : Ptr{Float64}(t.data)
-lent_matrix(t::Ptr{ABI.mnemo_tensor}) = (v = unsafe_load(t); unsafe_wrap(Array, lent(v), (v.cols, v.rows)))
-lent_vector(t::Ptr{ABI.mnemo_tensor}) = (v = unsafe_load(t); unsafe_wrap(Array, lent(v), v.rows))
+lent_matrix(t::Ptr{ABI.mnemo_tensor}, stream) = (v = unsafe_load(t); lent_array(v, stream, (Int(v.cols), Int(v.rows))))
+lent_vector(t::Ptr{ABI.mnemo_tensor}, stream) = (v = unsafe_load(t); lent_array(v, stream, (Int(v.rows),)))
+lent_array(v, stream, size) =
+    v.device_type == ABI.CONSTANTS.device_type.cpu ? unsafe_wrap(Array, lent(v), size) : lent_device(v, stream, size)

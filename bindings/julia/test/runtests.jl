@@ -45,7 +45,7 @@ end
 "x as an element of T, as the library stores it."
 stored(T, x) = Float64.(T.(x))
 
-const FILES = ["abi", "processes", "datasets", "arrays", "scores", "samplers", "nearest", "handles", "callbacks", "threads",
+const FILES = ["abi", "processes", "datasets", "arrays", "device", "scores", "samplers", "nearest", "handles", "callbacks", "threads",
     "programs"]
 
 suite = @testset "Mnemo" begin
