@@ -22,7 +22,7 @@ HERE    := $(abspath build/prefix)
 INSTALLER := PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)' PYTHON='$(PYTHON)' BUILT='$(BUILT)' \
 	VERSION=$(VERSION) MAJOR=$(MAJOR) packaging/install.sh
 
-.PHONY: build demo reproduce test test-plugins examples prefix sanitized abi bench install uninstall dist tools clean
+.PHONY: build demo reproduce test test-plugins examples prefix sanitized abi bench gpu-pack install uninstall dist tools clean
 
 build:
 	cargo build --release
@@ -89,6 +89,10 @@ abi: build
 # Against numpy, PyTorch, FAISS, scipy and torchdiffeq, which are fetched; not part of CI. BENCH="--quick" for a quarter of it.
 bench: build
 	benches/run.sh $(BENCH)
+
+# What tests and times the library on another machine, which has a GPU and no Rust: benches/gpu/README.md.
+gpu-pack:
+	benches/gpu/pack.sh build/gpu
 
 # Relocatable: the prefix may be moved. Without cargo, as under sudo, what `make` built is installed.
 install:
