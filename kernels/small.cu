@@ -1,10 +1,10 @@
 // Rows of few numbers: distances, weights and sums of a segment in one kernel, without a buffer of one number per query and
-// row. What comes out is what mnemo_weights and mnemo_accumulate with shift = x give, the sums in another order.
+// row. What comes out is what mnemo_weights and mnemo_accumulate with shift = x or NULL give, the sums in another order.
 //
-// mnemo_small_2, _4, _8, _16(rows, part, x, precision, records, partial)
+// mnemo_small_2, _4, _8, _16(rows, part, x, precision, whole, records, partial)
 //     rows.dim at most the number in the name. Same bits from all that may be taken.
 //     records [queries, segments] as in empirical.cu; partial [segments, queries, dim] <- sum over the segment of
-//     w (y - x_q), or NULL. Next come mnemo_merge_records and mnemo_merge_means of empirical.cu.
+//     w (y - x_q), or where `whole` is not 0 of w y; or NULL. Next come mnemo_merge_records and mnemo_merge_means of empirical.cu.
 //     Block 256; grid (ceil(queries / 32), segments). No dynamic shared memory.
 //
 // A lane has one query, and the same row as its neighbours: staged rows are read by all at once. The eight warps of a block
@@ -51,8 +51,8 @@ template <int D> __device__ inline double difference(const double *y, const doub
 }
 
 template <int D>
-__device__ inline void small(const Rows &rows, const Part &part, const double *x, const double *precision, Record *records,
-                             double *partial) {
+__device__ inline void small(const Rows &rows, const Part &part, const double *x, const double *precision, bool whole,
+                             Record *records, double *partial) {
     constexpr int TILE = tile_rows<D>();
     __shared__ double staged[TILE * D];
     __shared__ double room[WARPS][QUERIES];
@@ -106,7 +106,7 @@ __device__ inline void small(const Rows &rows, const Part &part, const double *x
                 slope += w * above;
             }
 #pragma unroll
-            for (int j = 0; j < D; j++) sum[j] = fma(w, apart[j], sum[j]);
+            for (int j = 0; j < D; j++) sum[j] = fma(w, whole ? staged[c * D + j] : apart[j], sum[j]);
         }
     }
 
@@ -134,9 +134,9 @@ __device__ inline void small(const Rows &rows, const Part &part, const double *x
 
 #define SMALL(D)                                                                                                       \
     extern "C" __global__ void __launch_bounds__(THREADS, D > 8 ? 1 : 2)                                               \
-    mnemo_small_##D(Rows rows, Part part, const double *x, const double *precision, Record *records,                   \
+    mnemo_small_##D(Rows rows, Part part, const double *x, const double *precision, int whole, Record *records,        \
                     double *partial) {                                                                                 \
-        small<D>(rows, part, x, precision, records, partial);                                                          \
+        small<D>(rows, part, x, precision, whole != 0, records, partial);                                              \
     }
 SMALL(2)
 SMALL(4)

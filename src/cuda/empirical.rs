@@ -17,6 +17,10 @@ use crate::tensor::Matrix;
 pub const SEGMENT: usize = 4096;
 /// Queries of a block at most.
 pub const QUERIES: usize = 256;
+/// Up to this dimension one kernel makes distances, weights and sums, without a buffer between (kernels/small.cu).
+const SMALL: usize = 16;
+/// Queries of a block at most, of small dimension.
+const SMALL_QUERIES: usize = 4096;
 /// Bytes that buffers of a block of queries may take, unless one segment takes more.
 const BUFFERS: usize = 64 << 20;
 const NUMBER: usize = size_of::<f64>();
@@ -100,8 +104,8 @@ struct Sums<'a, 's> {
     segments: Segments,
     x: u64,
     precision: Block,
-    /// One number per query and row: `[queries, segments, SEGMENT]`.
-    weights: Block,
+    /// One number per query and row: `[queries, segments, SEGMENT]`. None of small dimension, unless in a second pass.
+    weights: Option<Block>,
     /// The same, for second passes.
     values: Option<Block>,
     records: Block,
@@ -113,8 +117,10 @@ struct Sums<'a, 's> {
 impl<'a, 's> Sums<'a, 's> {
     fn new(session: &'a Session<'s>, rows: &'a Taken, x: u64, precision: &[f64], second_pass: bool) -> Result<Self> {
         let (queries, dim) = (precision.len(), rows.raw.dim as usize);
-        let columns = if second_pass { 2 } else { 1 };
-        let segments = Segments::new(rows.raw.count as usize, queries, NUMBER * (columns * SEGMENT + dim));
+        let weighted = dim > SMALL || second_pass;
+        let columns = usize::from(weighted) + usize::from(second_pass);
+        let bytes = NUMBER * (columns * SEGMENT + dim + 2) + size_of::<Record>();
+        let segments = Segments::new(rows.raw.count as usize, queries, bytes);
         let room = |count: usize| session.room::<f64>(count, "sums over rows");
         let at_a_time = segments.at_a_time;
         let numbers = queries * at_a_time * SEGMENT;
@@ -126,7 +132,7 @@ impl<'a, 's> Sums<'a, 's> {
             segments,
             x,
             precision: column(session, precision)?,
-            weights: room(numbers)?,
+            weights: weighted.then(|| room(numbers)).transpose()?,
             values: second_pass.then(|| room(numbers)).transpose()?,
             records: session.room::<Record>(queries * at_a_time, "sums over rows")?,
             running: session.room::<Record>(queries, "sums over rows")?,
@@ -150,10 +156,27 @@ impl<'a, 's> Sums<'a, 's> {
 
     /// partial ← Σ w (y - shift) of each segment, w times `multiplier` where there is one.
     fn accumulate(&self, part: Part, multiplier: u64, shift: u64) -> Result<()> {
-        let (rows, weights, to) = (self.rows.raw, self.weights.address(), self.partial.address());
+        let (rows, weights, to) = (self.rows.raw, self.weights().address(), self.partial.address());
         match tiles(part, self.dim) {
             (true, grid) => launch!(self.session, "accumulate_8", grid, rows, part, weights, multiplier, shift, to),
             (false, grid) => launch!(self.session, "accumulate_64", grid, rows, part, weights, multiplier, shift, to),
+        }
+    }
+
+    fn weights(&self) -> &Block {
+        self.weights.as_ref().expect("made where a pass has weights")
+    }
+
+    /// Records, and partial ← Σ w (y - shift), of small dimension; `shift` is x or NULL for 0, `partial` may be NULL.
+    fn small(&self, part: Part, shift: u64, partial: u64) -> Result<()> {
+        let (rows, x, precision, whole) = (self.rows.raw, self.x, self.precision.address(), i32::from(shift == 0));
+        let (session, records) = (self.session, self.records.address());
+        let grid = [self.queries.div_ceil(32), part.segments as usize, 1];
+        match self.dim {
+            ..=2 => launch!(session, "small_2", grid, rows, part, x, precision, whole, records, partial),
+            3..=4 => launch!(session, "small_4", grid, rows, part, x, precision, whole, records, partial),
+            5..=8 => launch!(session, "small_8", grid, rows, part, x, precision, whole, records, partial),
+            _ => launch!(session, "small_16", grid, rows, part, x, precision, whole, records, partial),
         }
     }
 
@@ -180,9 +203,26 @@ impl<'a, 's> Sums<'a, 's> {
         let (records, running, scales) = (self.records.address(), self.running.address(), self.scales.address());
         for part in self.segments.parts() {
             exec.check()?;
-            self.measure(part, self.x, &self.weights)?;
-            launch!(session, "weights", part.each(), part, precision, self.weights.address(), records)?;
-            launch!(session, "merge_records", blocks(self.queries), part, precision, records, running, scales)?;
+            let merge_records =
+                || launch!(session, "merge_records", blocks(self.queries), part, precision, records, running, scales);
+            if self.dim <= SMALL {
+                if means.is_empty() {
+                    self.small(part, 0, 0)?;
+                    merge_records()?;
+                }
+                for (i, &(shift, to)) in means.iter().enumerate() {
+                    self.small(part, shift, self.partial.address())?;
+                    // The second time the records are the same.
+                    if i == 0 {
+                        merge_records()?;
+                    }
+                    self.merge_means(part, true, to)?;
+                }
+                continue;
+            }
+            self.measure(part, self.x, self.weights())?;
+            launch!(session, "weights", part.each(), part, precision, self.weights().address(), records)?;
+            merge_records()?;
             for &(shift, to) in means {
                 self.accumulate(part, 0, shift)?;
                 self.merge_means(part, true, to)?;
@@ -199,12 +239,12 @@ impl<'a, 's> Sums<'a, 's> {
         product: Option<(u64, u64)>,
         exec: &Exec<'_>,
     ) -> Result<()> {
-        let (session, weights) = (self.session, self.weights.address());
+        let (session, weights) = (self.session, self.weights().address());
         let (precision, running) = (self.precision.address(), self.running.address());
         let Some(values) = &self.values else { unreachable!("asked for when the buffers were made") };
         for part in self.segments.parts() {
             exec.check()?;
-            self.measure(part, self.x, &self.weights)?;
+            self.measure(part, self.x, self.weights())?;
             launch!(session, "reweight", part.each(), part, precision, running, weights)?;
             if let Some(trace) = trace {
                 // The records of the first pass are done with.
@@ -253,9 +293,10 @@ pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec:
     let (batch, dim) = (query.x.rows(), query.x.cols());
     let second_pass = out.covariance_trace.is_some() || out.covariance_product.is_some();
     let bounds = out.mean_error.is_some() || out.log_sum_error.is_some();
-    for first in (0..batch).step_by(QUERIES) {
+    let most = if dim <= SMALL && !second_pass { SMALL_QUERIES } else { QUERIES };
+    for first in (0..batch).step_by(most) {
         exec.report(first as u64, batch as u64)?;
-        let here = first..(first + QUERIES).min(batch);
+        let here = first..(first + most).min(batch);
         let queries = here.len();
         let x = from_row(query.x, first);
         let sums = Sums::new(session, &rows, x, &query.precision[here.clone()], second_pass)?;

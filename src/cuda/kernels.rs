@@ -37,6 +37,7 @@ const SOURCES: &[Source] = &[
     source!("measure": "measure_8" "measure_64" "project_8" "project_64" "decode" "row_factors"),
     source!("empirical": "weights" "merge_records" "accumulate_8" "accumulate_64" "merge_means" "finish" "reweight"
         "weighted_sums" "merge_sums"),
+    source!("small": "small_2" "small_4" "small_8" "small_16"),
     source!("nearest": "bound_cosines" "select" "finish_nearest"),
 ];
 

@@ -113,6 +113,26 @@ impl Pass<'_> {
     }
 }
 
+/// Σ w y = Σ w (y - x) + x Σ w, of each segment.
+fn whole_is_part_and_x(
+    pass: &Pass<'_>,
+    records: &Array<Record>,
+    (whole, part): (&Array<f64>, &Array<f64>),
+    x: &[f64],
+    segments: usize,
+) {
+    let (whole, part, records) =
+        (pass.device.download(whole), pass.device.download(part), pass.device.download(records));
+    let (queries, dim) = (pass.queries, x.len() / pass.queries);
+    for (at, (whole, part)) in whole.iter().zip(&part).enumerate() {
+        let (segment, query, j) = (at / (queries * dim), at / dim % queries, at % dim);
+        let (total, x) = (1.0 + records[query * segments + segment].rest, x[query * dim + j]);
+        // Sums of at most 4096 terms, each rounded; y is of the size of x and its distance from it.
+        let size = total * x.abs() + part.abs() + whole.abs();
+        assert!((whole - part - total * x).abs() <= 1e-12 * (size + total), "{whole} {part} {total} {x}");
+    }
+}
+
 /// The whole of it by the kernels: means relative to x, then what needs them.
 fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     let Question { data, x, precision, tangent } = question;
@@ -131,12 +151,16 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
         let scales = pass.device.empty::<f64>(2 * queries * segments);
         let partial = if let Some(most) = way.small {
             let partial = pass.device.empty(segments * queries * dim);
-            let parameters = with![rows, *part, &x_there, &pass.precision, &records, &partial];
-            let grid = [queries.div_ceil(32), segments, 1];
-            pass.device.launch("small", &format!("mnemo_small_{most}"), grid, parameters);
+            let (grid, name) = ([queries.div_ceil(32), segments, 1], format!("mnemo_small_{most}"));
+            let whole = pass.device.empty(segments * queries * dim);
+            let parameters = with![rows, *part, &x_there, &pass.precision, 1i32, &records, &whole];
+            pass.device.launch("small", &name, grid, parameters);
             // The mean may be left out.
-            let parameters = with![rows, *part, &x_there, &pass.precision, &records, NONE];
-            pass.device.launch("small", &format!("mnemo_small_{most}"), grid, parameters);
+            let parameters = with![rows, *part, &x_there, &pass.precision, 0i32, &records, NONE];
+            pass.device.launch("small", &name, grid, parameters);
+            let parameters = with![rows, *part, &x_there, &pass.precision, 0i32, &records, &partial];
+            pass.device.launch("small", &name, grid, parameters);
+            whole_is_part_and_x(&pass, &records, (&whole, &partial), x, segments);
             partial
         } else {
             let weights = pass.measured(*part, &x_there, None);
