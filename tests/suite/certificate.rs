@@ -3,6 +3,7 @@
 
 use crate::api::{Api, Call, Decoding, EVERYTHING, Empirical, Kind, Marginal, Matrix, Outputs, Regularizer, Want};
 use crate::data::{Complaints, Rng, distance, norm};
+use crate::home::is_cuda;
 use crate::reference::{Double, two_product, two_sum};
 use crate::rust::Machine;
 use mnemo::tensor::Dtype;
@@ -476,7 +477,7 @@ fn bounds_grow_with_tolerance<A: Api>() {
             }
         }
         let sum = |o: &Outputs| o.denoised_error_bound.iter().sum::<f64>();
-        // Few columns: every row is summed.
-        assert!(i == 0 || sum(&found[3]) > 1.001 * sum(&found[0]));
+        // Few columns, or a device: every row is summed.
+        assert!(i == 0 || is_cuda() || sum(&found[3]) > 1.001 * sum(&found[0]));
     }
 }

@@ -155,35 +155,32 @@ fn describe(m: &Matrix, data: *mut u8) -> mnemo_tensor {
 impl<'a> Lent<'a> {
     /// To be read.
     pub fn input(m: &'a Matrix) -> Self {
-        Self::new(m, m.numbers.data(), None)
+        let (tensor, device) = place(m, m.numbers.data());
+        Self { tensor, device, to: None }
     }
 
     /// To be read and written.
     pub fn output(m: &'a mut Matrix) -> Self {
         let data = m.numbers.data_mut();
-        // The description first, then the matrix itself, to write to when the call is over.
-        let Lent { tensor, device, .. } = Self::new(m, data, None).forget();
+        let (tensor, device) = place(m, data);
         Self { tensor, device, to: Some(m) }
     }
+}
 
-    fn new(m: &Matrix, data: *mut u8, to: Option<&'a mut Matrix>) -> Self {
-        let mut tensor = describe(m, data);
-        if !tensors_on_device() || m.rows == 0 {
-            return Self { tensor, device: None, to };
-        }
-        let (driver, len) = (Driver::get(), bytes(&m.numbers));
-        let address = driver.with_context(|| {
-            let address = driver.allocate(len);
-            driver.upload(address, data.cast_const().cast(), len);
-            address
-        });
-        (tensor.data, tensor.device_type) = (address as usize as *mut c_void, MNEMO_CUDA);
-        Self { tensor, device: Some((address, len)), to }
+/// Describes a matrix whose numbers are at `data`, or a copy of it on the device.
+fn place(m: &Matrix, data: *mut u8) -> (mnemo_tensor, Option<(u64, usize)>) {
+    let mut tensor = describe(m, data);
+    if !tensors_on_device() || m.rows == 0 {
+        return (tensor, None);
     }
-
-    fn forget(mut self) -> Lent<'static> {
-        Lent { tensor: self.tensor, device: self.device.take(), to: None }
-    }
+    let (driver, len) = (Driver::get(), bytes(&m.numbers));
+    let address = driver.with_context(|| {
+        let address = driver.allocate(len);
+        driver.upload(address, data.cast_const().cast(), len);
+        address
+    });
+    (tensor.data, tensor.device_type) = (address as usize as *mut c_void, MNEMO_CUDA);
+    (tensor, Some((address, len)))
 }
 
 impl Drop for Lent<'_> {
