@@ -299,7 +299,9 @@ impl<'m> Machine<'m> {
             return Ok(Turn::Blocked);
         }
         // Lanes wait for lanes that wait elsewhere or never come.
-        let group = self.warp.groups[0];
+        let at_barrier = |g: &Group| self.program.code[g.pc as usize].flow == Flow::Barrier;
+        let shuffling = self.warp.groups.iter().find(|g| !at_barrier(g));
+        let group = *shuffling.unwrap_or(&self.warp.groups[0]);
         self.at = group.pc;
         let lane = group.mask.trailing_zeros();
         let i = &self.program.code[group.pc as usize];

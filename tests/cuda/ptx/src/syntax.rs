@@ -399,6 +399,13 @@ impl<'a> Parser<'a> {
                 let offset = if self.accept('+') { self.integer()? as i64 } else { 0 };
                 out.push(Initial::Symbol(name, offset));
             }
+            Word::Sign('-') if matches!(self.peek_second(), Word::Float64(_)) => {
+                self.at += 1;
+                self.initial(out)?;
+                if let Some(Initial::Float(x)) = out.last_mut() {
+                    *x = -*x;
+                }
+            }
             _ => {
                 let value = self.integer()?;
                 out.push(Initial::Bits(value));

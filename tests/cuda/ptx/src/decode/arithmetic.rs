@@ -49,9 +49,6 @@ impl<'a> Decoder<'a> {
     fn floats(&mut self, name: &str, ty: Type, s: &Statement<'a>, i: &mut Instruction) -> Decoded<()> {
         match name {
             "fma" | "mad" => self.sources(s, i, ty, &[ty, ty, ty]),
-            "add" | "sub" | "mul" | "div" | "min" | "max" | "copysign" if s.operands.len() == 4 => {
-                self.sources(s, i, ty, &[ty, ty, ty])
-            }
             "add" | "sub" | "mul" | "div" | "min" | "max" | "copysign" => self.sources(s, i, ty, &[ty, ty]),
             "abs" | "neg" | "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" => {
                 self.sources(s, i, ty, &[ty])
@@ -79,10 +76,9 @@ impl<'a> Decoder<'a> {
                 | u32::from(nan) << 1
                 | u32::from(name == "max") << 2
                 | u32::from(absolute && by_magnitude) << 3;
-            return Ok(match (name, i.mode & 0b1011, i.c) {
-                ("min", 0, 0) => op2!(f32, |a, b| min32(a, b)),
-                ("max", 0, 0) => op2!(f32, |a, b| max32(a, b)),
-                _ if i.c != 0 => return Err("min and max of three are not known".to_owned()),
+            return Ok(match (name, i.mode & 0b1011) {
+                ("min", 0) => op2!(f32, |a, b| min32(a, b)),
+                ("max", 0) => op2!(f32, |a, b| max32(a, b)),
                 _ => act!(|m, i, mask| {
                     let mode = i.mode;
                     m.warp.registers.binary::<f32, f32, f32>([i.d, i.a, i.b], mask, |a, b| extreme(a, b, mode))

@@ -595,7 +595,8 @@ fn fits(name: &str, found: Type, wanted: Type, loose: bool) -> Decoded<()> {
     if !size {
         return Err(format!("`{name}` has {} bits where {} belong", found.bytes() * 8, wanted.bytes() * 8));
     }
-    if !found.agrees(wanted) && !(loose && found.bytes() != wanted.bytes()) {
+    // A wider register must not be a floating-point one.
+    if !found.agrees(wanted) || found.bytes() != wanted.bytes() && found.float() {
         return Err(format!("`{name}` holds {found:?} where {wanted:?} belongs"));
     }
     Ok(())
