@@ -95,7 +95,8 @@ impl Machine<'_> {
     }
 
     /// Bytes of global memory, whatever their alignment.
-    #[inline(always)]
+    // Not inlined: it would stand in every load and store for every space and width, and take long to compile.
+    #[inline(never)]
     pub fn touch_global(&mut self, index: u32, address: u64, bytes: u32, touch: Touch) -> Result<*mut u8, FaultKind> {
         let (at, offset) = self.memory.locate(&mut self.hints[index as usize], address, bytes)?;
         if touch.strong() && self.checks.races {
@@ -130,7 +131,7 @@ impl Machine<'_> {
     }
 
     /// Bytes of shared memory, whatever their alignment.
-    #[inline(always)]
+    #[inline(never)]
     pub fn touch_shared(&mut self, offset: u64, bytes: u32, touch: Touch) -> Result<*mut u8, FaultKind> {
         let (at, length) = (offset as usize, bytes as usize);
         let size = self.shared.data.len();

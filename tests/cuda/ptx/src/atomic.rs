@@ -1,9 +1,8 @@
 //! `atom` and `red`: lane after lane, lowest first.
 
-use half::{bf16, f16};
-
 use crate::access::{STRONG, TO_WIDE, Touch, get, put};
 use crate::fault::{Outcome, trouble};
+use crate::float::Small;
 use crate::instruction::Instruction;
 use crate::machine::Machine;
 use crate::registers::lanes;
@@ -62,12 +61,10 @@ pub(crate) fn apply(operation: Operation, ty: Type, old: u64, b: u64, c: u64) ->
     match (operation, ty) {
         (Operation::Add, Type::F64) => (f64::from_bits(old) + f64::from_bits(b)).to_bits(),
         (Operation::Add, Type::F32) => u64::from((f32::from_bits(x) + f32::from_bits(y)).to_bits()),
-        (Operation::Add, Type::F16) => u64::from((f16::from_bits(x as u16) + f16::from_bits(y as u16)).to_bits()),
-        (Operation::Add, Type::Bf16) => u64::from((bf16::from_bits(x as u16) + bf16::from_bits(y as u16)).to_bits()),
-        (Operation::Min, Type::F16) => minimum(old, b, false, |v| f16::from_bits(v).to_f32()),
-        (Operation::Max, Type::F16) => minimum(old, b, true, |v| f16::from_bits(v).to_f32()),
-        (Operation::Min, Type::Bf16) => minimum(old, b, false, |v| bf16::from_bits(v).to_f32()),
-        (Operation::Max, Type::Bf16) => minimum(old, b, true, |v| bf16::from_bits(v).to_f32()),
+        (Operation::Add, Type::F16) => u64::from(Small::F16.add(x, y)),
+        (Operation::Add, Type::Bf16) => u64::from(Small::Bf16.add(x, y)),
+        (_, Type::F16) => minimum(old, b, operation == Operation::Max, Small::F16),
+        (_, Type::Bf16) => minimum(old, b, operation == Operation::Max, Small::Bf16),
         (_, Type::F16x2 | Type::Bf16x2) => {
             let half = if ty == Type::F16x2 { Type::F16 } else { Type::Bf16 };
             let low = apply(operation, half, old & 0xffff, b & 0xffff, 0) & 0xffff;
@@ -101,8 +98,8 @@ pub(crate) fn apply(operation: Operation, ty: Type, old: u64, b: u64, c: u64) ->
 }
 
 /// The smaller (or larger) of two half-precision values; a number wins over a NaN.
-fn minimum(a: u64, b: u64, larger: bool, value: impl Fn(u16) -> f32) -> u64 {
-    let (x, y) = (value(a as u16), value(b as u16));
+fn minimum(a: u64, b: u64, larger: bool, format: Small) -> u64 {
+    let (x, y) = (format.value(a as u32), format.value(b as u32));
     let first = if x.is_nan() || y.is_nan() {
         y.is_nan()
     } else if x == y {

@@ -28,7 +28,7 @@ impl Conversion {
             Number::Float(x) if self.integral => Number::Float(integral(x, self.rounding)),
             other => other,
         };
-        if self.to.float() { self.to_float(value) } else { self.to_integer(value) }
+        if self.to.float() { self.float(value) } else { self.integer(value) }
     }
 
     fn read(&self, bits: u64) -> Number {
@@ -52,7 +52,7 @@ impl Conversion {
         }
     }
 
-    fn to_integer(&self, value: Number) -> u64 {
+    fn integer(&self, value: Number) -> u64 {
         let bits = self.to.bytes() * 8;
         let (low, high) = if self.to.signed() {
             (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)
@@ -69,7 +69,7 @@ impl Conversion {
         if self.to.signed() { ((value << shift) >> shift) as u64 } else { ((value as u128) << shift >> shift) as u64 }
     }
 
-    fn to_float(&self, value: Number) -> u64 {
+    fn float(&self, value: Number) -> u64 {
         let (near, rest) = match value {
             Number::Float(x) => (x, 0.0),
             Number::Integer(x) => {

@@ -124,7 +124,7 @@ impl<'m> Machine<'m> {
                     index,
                     alive: 0,
                     copies: Default::default(),
-            groups: Vec::new(),
+                    groups: Vec::new(),
                     stacks: vec![Vec::new(); 32],
                 };
                 warp.predicates[0] = ALL;

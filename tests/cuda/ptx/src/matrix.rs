@@ -48,7 +48,11 @@ impl Shape {
         use Type::*;
         let (rows, depth) = (self.rows, self.depth);
         match (self.a, self.b) {
-            (F16, F16) => rows == 16 && matches!(depth, 8 | 16) && matches!((self.c, self.d), (F32, F32) | (F16, F16) | (F32, F16) | (F16, F32)),
+            (F16, F16) => {
+                rows == 16
+                    && matches!(depth, 8 | 16)
+                    && matches!((self.c, self.d), (F32, F32) | (F16, F16) | (F32, F16) | (F16, F32))
+            }
             (Bf16, Bf16) => rows == 16 && matches!(depth, 8 | 16) && (self.c, self.d) == (F32, F32),
             (Tf32, Tf32) => rows == 16 && matches!(depth, 4 | 8) && (self.c, self.d) == (F32, F32),
             (F64, F64) => {
@@ -184,7 +188,12 @@ fn read(registers: &crate::registers::Registers, slot: u32, lane: u32, ty: Type,
 }
 
 /// The eight rows of matrix `which`, whose addresses lanes 8·which and on hold.
-fn row_addresses(m: &mut Machine<'_>, i: &Instruction, which: u32, touch: Touch) -> Result<[*mut u8; 8], Box<crate::fault::Trouble>> {
+fn row_addresses(
+    m: &mut Machine<'_>,
+    i: &Instruction,
+    which: u32,
+    touch: Touch,
+) -> Result<[*mut u8; 8], Box<crate::fault::Trouble>> {
     let mut rows = [std::ptr::null_mut(); 8];
     for (row, at) in rows.iter_mut().enumerate() {
         let lane = 8 * which + row as u32;

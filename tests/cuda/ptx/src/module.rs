@@ -28,9 +28,7 @@ pub struct Module {
 struct ModuleVariable {
     name: String,
     space: Space,
-    align: u32,
     bytes: u64,
-    external: bool,
     element: usize,
     initial: Vec<Value>,
 }
@@ -182,9 +180,7 @@ impl Module {
             .map(|v| ModuleVariable {
                 name: v.name.to_owned(),
                 space: v.space,
-                align: v.align,
                 bytes: v.bytes,
-                external: v.external,
                 element: v.element as usize,
                 initial: v
                     .initial

@@ -135,10 +135,12 @@ impl Mark {
                     }
                 }
             }
-            let foreign = if self.reader_block == who.block { self.more_readers } else { self.reader_block >= who.first };
+            let foreign =
+                if self.reader_block == who.block { self.more_readers } else { self.reader_block >= who.first };
             if let Some(releases) = releases
                 && foreign
-                && !(who.acquired && (self.reader_block == who.block || release_of(releases, self.reader_block, who) > 0))
+                && !(who.acquired
+                    && (self.reader_block == who.block || release_of(releases, self.reader_block, who) > 0))
             {
                 other = other.or(Some(OtherAccess { write: false, warp: None, same_block: false }));
             }
@@ -229,7 +231,7 @@ impl Clocks {
 
     /// All have come.
     pub fn complete(&mut self, barrier: u32) {
-        self.told[barrier as usize] = std::mem::replace(&mut self.arrived[barrier as usize], [0; 32]);
+        self.told[barrier as usize] = std::mem::take(&mut self.arrived[barrier as usize]);
     }
 
     /// A warp goes on behind a barrier.

@@ -40,7 +40,8 @@ fn missing_barrier() {
     }));
     assert!(matches!(found, FaultKind::Race { shared: true, other, .. } if !other.write && other.warp == Some(0)));
     // Nothing is looked for if nothing is asked for.
-    run_in(&format!("{SHARE}{OTHER}"), |memory| memory.set_checks(Checks { races: false, uninitialized: false })).unwrap();
+    run_in(&format!("{SHARE}{OTHER}"), |memory| memory.set_checks(Checks { races: false, uninitialized: false }))
+        .unwrap();
 }
 
 #[test]
@@ -58,7 +59,9 @@ fn two_writers() {
     run(&format!("mov.f64 %f0, 0d3FF0000000000000; st.shared.f64 [s], %f0; {one}")).unwrap();
     let found = kind(run(&format!("{one} st.shared.f64 [s], %f0;")));
     assert!(matches!(found, FaultKind::Race { shared: true, other, .. } if other.write));
-    run(&format!("{one} atom.shared.add.f64 %f1, [s], %f0;").replace("atom", "st.shared.f64 [%u], %f0; bar.sync 0; atom")).unwrap();
+    run(&format!("{one} atom.shared.add.f64 %f1, [s], %f0;")
+        .replace("atom", "st.shared.f64 [%u], %f0; bar.sync 0; atom"))
+    .unwrap();
 }
 
 #[test]
@@ -146,7 +149,10 @@ fn missing_wait() {
     let found = kind(run(&format!("{COPY} mov.f64 %f0, 0d0000000000000000; st.shared.f64 [%u], %f0;")));
     assert!(matches!(found, FaultKind::AsyncNotWaited { .. }));
     // Not committed, so not waited for.
-    let found = kind(run(&format!("{} cp.async.wait_group 0; bar.sync 0; {OTHER}", COPY.replace("cp.async.commit_group;", ""))));
+    let found = kind(run(&format!(
+        "{} cp.async.wait_group 0; bar.sync 0; {OTHER}",
+        COPY.replace("cp.async.commit_group;", "")
+    )));
     assert!(matches!(found, FaultKind::AsyncNotWaited { .. }));
 }
 
@@ -164,7 +170,10 @@ fn global_out_of_bounds() {
     let found = kind(run("add.u64 %rd0, %x, %o; st.global.f64 [%rd0+8], 0d0000000000000000;"));
     assert!(matches!(found, FaultKind::OutOfBounds { .. }));
     assert!(matches!(kind(run("mov.u64 %rd0, 16; ld.f64 %f0, [%rd0];")), FaultKind::OutOfBounds { .. }));
-    assert!(matches!(kind(run("add.u64 %rd0, %x, 1016; atom.global.add.u64 %rd1, [%rd0+8], 1;")), FaultKind::OutOfBounds { .. }));
+    assert!(matches!(
+        kind(run("add.u64 %rd0, %x, 1016; atom.global.add.u64 %rd1, [%rd0+8], 1;")),
+        FaultKind::OutOfBounds { .. }
+    ));
 }
 
 #[test]
@@ -189,7 +198,8 @@ fn shared_out_of_bounds() {
     assert_eq!(fault.thread, [63, 0, 0]);
     // By a generic address too.
     let body = |offset: u32| {
-        format!("cvta.shared.u64 %rd0, s; add.u64 %rd0, %rd0, {offset}; st.f64 [%rd0], 0d0000000000000000;").replace("cvta.shared.u64 %rd0, s", "mov.u64 %rd1, s; cvta.shared.u64 %rd0, %rd1")
+        format!("cvta.shared.u64 %rd0, s; add.u64 %rd0, %rd0, {offset}; st.f64 [%rd0], 0d0000000000000000;")
+            .replace("cvta.shared.u64 %rd0, s", "mov.u64 %rd1, s; cvta.shared.u64 %rd0, %rd1")
     };
     run(&body(1016)).unwrap();
     assert!(matches!(kind(run(&body(1024))), FaultKind::SharedOutOfBounds { .. }));
@@ -241,7 +251,8 @@ fn divergent_barrier() {
     let fault = run("setp.ge.u32 %p0, %t, 50; @%p0 ret; bar.sync 0;").unwrap_err();
     assert_eq!(fault.kind, FaultKind::DivergentBarrier { barrier: 0, missing: 14 });
     // Both sides of a branch have a barrier: the warp's threads do not meet at one.
-    let body = |at: u32| format!("setp.lt.u32 %p0, %t, {at}; @%p0 bra left; bar.sync 0; bra end; left: bar.sync 0; end: ret;");
+    let body =
+        |at: u32| format!("setp.lt.u32 %p0, %t, {at}; @%p0 bra left; bar.sync 0; bra end; left: bar.sync 0; end: ret;");
     run(&body(32)).unwrap();
     assert!(matches!(kind(run(&body(40))), FaultKind::DivergentBarrier { .. }));
     // Without .aligned this is allowed.
@@ -250,7 +261,9 @@ fn divergent_barrier() {
 
 #[test]
 fn divergent_shuffle() {
-    let body = |guard: &str, mask: &str| format!("setp.lt.u32 %p0, %t, 40; {guard} shfl.sync.bfly.b32 %r0, %t, 1, 31, {mask}; bar.sync 0;");
+    let body = |guard: &str, mask: &str| {
+        format!("setp.lt.u32 %p0, %t, 40; {guard} shfl.sync.bfly.b32 %r0, %t, 1, 31, {mask}; bar.sync 0;")
+    };
     run(&body("", "-1")).unwrap();
     let fault = run(&body("@%p0", "-1")).unwrap_err();
     assert_eq!(fault.kind, FaultKind::DivergentShuffle { member_mask: u32::MAX, active: 0xff });
@@ -259,24 +272,38 @@ fn divergent_shuffle() {
     assert_eq!(fault.kind, FaultKind::DivergentShuffle { member_mask: 0xffff, active: u32::MAX });
     // The mask fits, but a lane reads from one that is not there.
     let pairs = |guard: u32, mask: &str, by: u32| {
-        format!("setp.eq.u32 %p1, 0, 0; and.b32 %r1, %t, 31; setp.lt.u32 %p0, %r1, {guard}; @%p0 shfl.sync.down.b32 %r0, %t, {by}, 31, {mask};")
+        format!(
+            "setp.eq.u32 %p1, 0, 0; and.b32 %r1, %t, 31; setp.lt.u32 %p0, %r1, {guard}; @%p0 shfl.sync.down.b32 %r0, %t, {by}, 31, {mask};"
+        )
     };
     run(&pairs(16, "65535", 0)).unwrap();
-    assert!(matches!(kind(run(&pairs(16, "65535", 8))), FaultKind::DivergentShuffle { member_mask: 0xffff, active: 0xffff }));
+    assert!(matches!(
+        kind(run(&pairs(16, "65535", 8))),
+        FaultKind::DivergentShuffle { member_mask: 0xffff, active: 0xffff }
+    ));
     // Lanes wait for each other at the same instruction, whichever way they came.
     run("setp.lt.u32 %p0, %t, 7; @%p0 bra left; add.u32 %t, %t, 1; bra meet; left: add.u32 %t, %t, 2; meet:
-         shfl.sync.idx.b32 %r0, %t, 0, 31, -1;").unwrap();
+         shfl.sync.idx.b32 %r0, %t, 0, 31, -1;")
+    .unwrap();
     // Two halves of a warp with masks of their own.
     run("and.b32 %r1, %t, 31; setp.lt.u32 %p0, %r1, 16; selp.b32 %r2, 65535, -65536, %p0; shfl.sync.bfly.b32 %r0, %t, 3, 31, %r2;").unwrap();
     // A vote and a warp barrier that half the warp skips.
-    assert!(matches!(kind(run("setp.lt.u32 %p0, %t, 16; @%p0 vote.sync.ballot.b32 %r0, %p0, -1; bar.sync 0;")), FaultKind::DivergentShuffle { .. }));
-    assert!(matches!(kind(run("setp.lt.u32 %p0, %t, 16; @%p0 bar.warp.sync -1; bar.sync 0;")), FaultKind::DivergentShuffle { .. }));
-    run("setp.lt.u32 %p0, %t, 16; @%p0 bra left; bar.warp.sync -1; bra end; left: bar.warp.sync -1; end: ret;").unwrap();
+    assert!(matches!(
+        kind(run("setp.lt.u32 %p0, %t, 16; @%p0 vote.sync.ballot.b32 %r0, %p0, -1; bar.sync 0;")),
+        FaultKind::DivergentShuffle { .. }
+    ));
+    assert!(matches!(
+        kind(run("setp.lt.u32 %p0, %t, 16; @%p0 bar.warp.sync -1; bar.sync 0;")),
+        FaultKind::DivergentShuffle { .. }
+    ));
+    run("setp.lt.u32 %p0, %t, 16; @%p0 bra left; bar.warp.sync -1; bra end; left: bar.warp.sync -1; end: ret;")
+        .unwrap();
 }
 
 #[test]
 fn endless_loop() {
-    let body = |to: u32| format!("mov.u32 %r0, 0; again: add.u32 %r0, %r0, 1; setp.ne.u32 %p0, %r0, {to}; @%p0 bra again;");
+    let body =
+        |to: u32| format!("mov.u32 %r0, 0; again: add.u32 %r0, %r0, 1; setp.ne.u32 %p0, %r0, {to}; @%p0 bra again;");
     let limit = |memory: &mut Memory| memory.set_instruction_limit(10_000);
     run_in(&body(100), limit).unwrap();
     assert_eq!(kind(run_in(&body(0), limit)), FaultKind::Limit { instructions: 10_000 });
@@ -321,7 +348,8 @@ fn read_only_memory() {
 
 #[test]
 fn launches_that_cannot_be() {
-    let mut device = Device::new(&module(1, ".reg .u64 %x; ld.param.u64 %x, [p0];").replace("{\n", ".maxntid 128, 1, 1\n{\n"));
+    let mut device =
+        Device::new(&module(1, ".reg .u64 %x; ld.param.u64 %x, [p0];").replace("{\n", ".maxntid 128, 1, 1\n{\n"));
     assert_eq!(device.loaded.module().kernel("k").unwrap().max_threads(), Some(128));
     device.run("k", 1, 128, &[Wide(0)]).unwrap();
     let ends = |result: Result<Statistics, Fault>| assert!(matches!(kind(result), FaultKind::BadParameters(_)));
@@ -362,9 +390,15 @@ fn wrong_text() {
     refused("cvt.rn.f32.f64 %f0, %rd1;");
     refused("mul.wide.u32 %r0, %r1, %r2;");
     // Fragments with the wrong number of registers, shapes that do not exist.
-    refused("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%r6,%r7}, {%r0,%r1,%r2,%r3};");
-    refused("mma.sync.aligned.m16n8k8.row.col.f32.f16.bf16.f32 {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%r6}, {%r0,%r1,%r2,%r3};");
-    refused("mma.sync.aligned.m16n8k12.row.col.f32.f16.f16.f32 {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%r6}, {%r0,%r1,%r2,%r3};");
+    refused(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%r6,%r7}, {%r0,%r1,%r2,%r3};",
+    );
+    refused(
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.bf16.f32 {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%r6}, {%r0,%r1,%r2,%r3};",
+    );
+    refused(
+        "mma.sync.aligned.m16n8k12.row.col.f32.f16.f16.f32 {%r0,%r1,%r2,%r3}, {%r4,%r5}, {%r6}, {%r0,%r1,%r2,%r3};",
+    );
     refused("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%f0,%f1}, {%r0}, {%f2}, {%f0,%f1};");
     refused("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r0,%r1}, [%u];");
     refused("cp.async.cg.shared.global [%u], [%x], 8;");
@@ -381,7 +415,13 @@ fn wrong_text() {
     refused("wgmma.fence.sync.aligned;");
     refused("atom.global.add.b32 %r0, [%x], 1;");
     refused("atom.global.cas.b32 %r0, [%x], 1;");
-    for source in ["", ".version 8.0", "nonsense", ".version 8.0\n.target sm_80\n.visible .entry k( {", ".entry k() { .reg .u32 %r; add.u32 %r, 1"] {
+    for source in [
+        "",
+        ".version 8.0",
+        "nonsense",
+        ".version 8.0\n.target sm_80\n.visible .entry k( {",
+        ".entry k() { .reg .u32 %r; add.u32 %r, 1",
+    ] {
         // No panic, whatever comes.
         let _ = Module::parse(source);
     }

@@ -234,7 +234,9 @@ fn what_is_missing_is_found() {
             let fault = product(&without(source, "product_bf16", "bar.sync", Some(nth))).unwrap_err();
             let found = matches!(
                 fault.kind,
-                FaultKind::SharedUninitialized { .. } | FaultKind::Race { shared: true, .. } | FaultKind::AsyncNotWaited { .. }
+                FaultKind::SharedUninitialized { .. }
+                    | FaultKind::Race { shared: true, .. }
+                    | FaultKind::AsyncNotWaited { .. }
             );
             assert!(found, "{fault}");
         }

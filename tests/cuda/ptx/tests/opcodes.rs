@@ -23,10 +23,7 @@ fn run(text: &str, types: &str, inputs: &[Vec<u64>]) -> Vec<u64> {
         body += &format!(".reg {ty} %{name};\n");
     }
     let count = types.len() - 1;
-    body += &format!(
-        "ld.param.u64 %x, [p0]; mul.wide.u32 %y, %t, {}; add.u64 %x, %x, %y;\n",
-        8 * count
-    );
+    body += &format!("ld.param.u64 %x, [p0]; mul.wide.u32 %y, %t, {}; add.u64 %x, %x, %y;\n", 8 * count);
     for (at, (name, ty)) in names.iter().zip(types.chars()).enumerate().skip(1) {
         let offset = 8 * (at - 1);
         body += &match ty {
@@ -79,7 +76,11 @@ fn inputs(types: &str, special: &[u64]) -> Vec<Vec<u64>> {
     let mut out = Vec::new();
     for &a in special {
         for &b in special {
-            out.push((0..count).map(|k| [a, b, special[(random.next() % special.len() as u64) as usize]][k.min(2)]).collect());
+            out.push(
+                (0..count)
+                    .map(|k| [a, b, special[(random.next() % special.len() as u64) as usize]][k.min(2)])
+                    .collect(),
+            );
         }
     }
     for _ in 0..200 {
@@ -148,12 +149,8 @@ fn sums_and_products() {
     let s24 = |x: u64| (x << 40) as i64 >> 40;
     integers("mul24.lo.s32 %d, %a, %b;", "bbb", |v| (s24(v[0]) * s24(v[1])) as u64);
     integers("mad24.lo.s32 %d, %a, %b, %c;", "bbbb", |v| (s24(v[0]) * s24(v[1])) as u64 + v[2] % (1 << 32));
-    integers("sad.u32 %d, %a, %b, %c;", "bbbb", |v| {
-        v[2].wrapping_add(u64::from((v[0] as u32).abs_diff(v[1] as u32)))
-    });
-    integers("sad.s32 %d, %a, %b, %c;", "bbbb", |v| {
-        v[2].wrapping_add(u64::from((v[0] as i32).abs_diff(v[1] as i32)))
-    });
+    integers("sad.u32 %d, %a, %b, %c;", "bbbb", |v| v[2].wrapping_add(u64::from((v[0] as u32).abs_diff(v[1] as u32))));
+    integers("sad.s32 %d, %a, %b, %c;", "bbbb", |v| v[2].wrapping_add(u64::from((v[0] as i32).abs_diff(v[1] as i32))));
     integers("sad.u64 %d, %a, %b, %c;", "wwww", |v| v[2].wrapping_add(v[0].abs_diff(v[1])));
 }
 
@@ -314,13 +311,21 @@ fn bits() {
         (0..4).fold(0, |out, k| {
             let pick = v[2] >> (4 * k);
             let byte = bytes[(pick & 7) as usize];
-            let byte = if pick & 8 == 0 { byte } else if byte >= 128 { 255 } else { 0 };
+            let byte = if pick & 8 == 0 {
+                byte
+            } else if byte >= 128 {
+                255
+            } else {
+                0
+            };
             out | u64::from(byte) << (8 * k)
         })
     });
     integers("szext.wrap.u32 %d, %a, %b;", "bbb", |v| v[0] & ((1 << (v[1] & 31)) - 1));
     integers("bmsk.clamp.b32 %d, %a, %b;", "bbb", |v| {
-        (0..32).filter(|&bit| bit >= v[0] & 0xffff_ffff && bit < (v[0] & 0xffff_ffff) + (v[1] & 0xffff_ffff)).fold(0, |all, bit| all | 1 << bit)
+        (0..32)
+            .filter(|&bit| bit >= v[0] & 0xffff_ffff && bit < (v[0] & 0xffff_ffff) + (v[1] & 0xffff_ffff))
+            .fold(0, |all, bit| all | 1 << bit)
     });
 }
 
@@ -333,9 +338,7 @@ fn comparisons_and_selections() {
     integers("setp.ls.u16 %d, %a, %b;", "phh", |v| u64::from(v[0] as u16 <= v[1] as u16));
     integers("setp.gt.s16 %d, %a, %b;", "phh", |v| u64::from(v[0] as i16 > v[1] as i16));
     integers("setp.ne.b64 %d, %a, %b;", "pww", |v| u64::from(v[0] != v[1]));
-    integers("setp.lt.and.s32 %d, %a, %b, %c;", "pbbp", |v| {
-        u64::from((v[0] as i32) < v[1] as i32 && v[2] as u32 != 0)
-    });
+    integers("setp.lt.and.s32 %d, %a, %b, %c;", "pbbp", |v| u64::from((v[0] as i32) < v[1] as i32 && v[2] as u32 != 0));
     integers("setp.eq.or.u32 %d, %a, %b, !%c;", "pbbp", |v| u64::from(v[0] as u32 == v[1] as u32 || v[2] as u32 == 0));
     integers("{ .reg .pred %q; setp.le.xor.s32 %q|%d, %a, %b, %c; }", "pbbp", |v| {
         u64::from((v[0] as i32 > v[1] as i32) != (v[2] as u32 != 0))
@@ -346,9 +349,7 @@ fn comparisons_and_selections() {
     integers("selp.b64 %d, %a, %b, !%c;", "wwwp", |v| if v[2] as u32 == 0 { v[0] } else { v[1] });
     integers("selp.u16 %d, %a, 7, %c;", "hhbp", |v| if v[2] as u32 != 0 { v[0] } else { 7 });
     integers("slct.u64.s32 %d, %a, %b, %c;", "wwwb", |v| if v[2] as i32 >= 0 { v[0] } else { v[1] });
-    integers("slct.b32.f32 %d, %a, %b, %c;", "bbbb", |v| {
-        if f32::from_bits(v[2] as u32) >= 0.0 { v[0] } else { v[1] }
-    });
+    integers("slct.b32.f32 %d, %a, %b, %c;", "bbbb", |v| if f32::from_bits(v[2] as u32) >= 0.0 { v[0] } else { v[1] });
     integers("xor.pred %d, %a, !%b;", "ppp", |v| u64::from((v[0] as u32 != 0) != (v[1] as u32 == 0)));
     integers("and.pred %d, %a, %b;", "ppp", |v| u64::from(v[0] as u32 != 0 && v[1] as u32 != 0));
     integers("not.pred %d, %a;", "pp", |v| u64::from(v[0] as u32 == 0));
@@ -357,9 +358,11 @@ fn comparisons_and_selections() {
 
 #[test]
 fn moves_and_conversions_of_integers() {
-    integers("{ .reg .b16 %x0, %x1, %x2, %x3; mov.b64 {%x0, %x1, %x2, %x3}, %a; mov.b64 %d, {%x3, %x2, %x1, %x0}; }", "ww", |v| {
-        (0..4).fold(0, |out, k| out | (v[0] >> (16 * k) & 0xffff) << (48 - 16 * k))
-    });
+    integers(
+        "{ .reg .b16 %x0, %x1, %x2, %x3; mov.b64 {%x0, %x1, %x2, %x3}, %a; mov.b64 %d, {%x3, %x2, %x1, %x0}; }",
+        "ww",
+        |v| (0..4).fold(0, |out, k| out | (v[0] >> (16 * k) & 0xffff) << (48 - 16 * k)),
+    );
     integers("{ .reg .b32 %l; mov.b64 {_, %l}, %a; mov.b32 %d, %l; }", "bw", |v| v[0] >> 32);
     integers("mov.b32 %d, {%a, %b};", "bhh", |v| (v[1] & 0xffff) << 16 | v[0] & 0xffff);
     integers("cvt.s64.s32 %d, %a;", "wb", |v| v[0] as i32 as u64);
@@ -419,7 +422,11 @@ fn doubles(count: usize) -> Vec<Vec<u64>> {
     let mut out = inputs(&"wwww"[..count + 1], &FLOATS.map(f64::to_bits));
     let mut random = Random(5);
     for _ in 0..300 {
-        out.push((0..count).map(|_| ((random.unit() - 0.5) * 2f64.powi((random.next() % 60) as i32 - 30)).to_bits()).collect());
+        out.push(
+            (0..count)
+                .map(|_| ((random.unit() - 0.5) * 2f64.powi((random.next() % 60) as i32 - 30)).to_bits())
+                .collect(),
+        );
     }
     out
 }
@@ -437,7 +444,10 @@ fn float64(text: &str, types: &str, wanted: impl Fn(&[f64]) -> f64) {
     for (input, found) in inputs.iter().zip(run(text, types, &inputs)) {
         let values: Vec<f64> = input.iter().map(|&x| f64::from_bits(x)).collect();
         let (found, wanted) = (f64::from_bits(found), wanted(&values));
-        assert!(found.to_bits() == wanted.to_bits() || found.is_nan() && wanted.is_nan(), "{text} of {values:?}: {found:e} {wanted:e}");
+        assert!(
+            found.to_bits() == wanted.to_bits() || found.is_nan() && wanted.is_nan(),
+            "{text} of {values:?}: {found:e} {wanted:e}"
+        );
     }
 }
 
@@ -447,7 +457,10 @@ fn float32(text: &str, types: &str, wanted: impl Fn(&[f32]) -> f32) {
     for (input, found) in inputs.iter().zip(run(text, types, &inputs)) {
         let values: Vec<f32> = input.iter().map(|&x| f32::from_bits(x as u32)).collect();
         let (found, wanted) = (f32::from_bits(found as u32), wanted(&values));
-        assert!(found.to_bits() == wanted.to_bits() || found.is_nan() && wanted.is_nan(), "{text} of {values:?}: {found:e} {wanted:e}");
+        assert!(
+            found.to_bits() == wanted.to_bits() || found.is_nan() && wanted.is_nan(),
+            "{text} of {values:?}: {found:e} {wanted:e}"
+        );
     }
 }
 
@@ -495,9 +508,15 @@ fn float_arithmetic() {
     float32("max.NaN.f32 %d, %a, %b;", "bbb", |v| {
         if v[0].is_nan() || v[1].is_nan() { f32::NAN } else { -smaller((-v[0]).into(), (-v[1]).into()) as f32 }
     });
-    for (name, holds) in [("lt", [true, false, false, false]), ("geu", [false, true, true, true]), ("neu", [true, false, true, true]),
-        ("ne", [true, false, true, false]), ("num", [true, true, true, false]), ("nan", [false, false, false, true]), ("equ", [false, true, false, true])]
-    {
+    for (name, holds) in [
+        ("lt", [true, false, false, false]),
+        ("geu", [false, true, true, true]),
+        ("neu", [true, false, true, true]),
+        ("ne", [true, false, true, false]),
+        ("num", [true, true, true, false]),
+        ("nan", [false, false, false, true]),
+        ("equ", [false, true, false, true]),
+    ] {
         let inputs = doubles(2);
         let text = format!("setp.{name}.f64 %d, %a, %b;");
         for (input, found) in inputs.iter().zip(run(&text, "pww", &inputs)) {
@@ -584,7 +603,13 @@ fn conversions_of_floats() {
                     let (down, up) = (f64::from(x) - f64::from(low), f64::from(high) - f64::from(x));
                     let even = |y: f32| (y.to_bits() >> (if text.contains("bf16") { 16 } else { 13 })) & 1 == 0;
                     // Of two subnormal float16 neighbours the even one is the even multiple of 2^-24.
-                    let even = |y: f32| if !text.contains("bf16") && y.abs() < 6.2e-5 { (y / 5.960_464_5e-8) % 2.0 == 0.0 } else { even(y) };
+                    let even = |y: f32| {
+                        if !text.contains("bf16") && y.abs() < 6.2e-5 {
+                            (y / 5.960_464_5e-8) % 2.0 == 0.0
+                        } else {
+                            even(y)
+                        }
+                    };
                     if down < up || down == up && even(low) { low } else { high }
                 }
                 // Beyond the largest: infinity from half a step on, and none of the inputs is within that.
@@ -619,7 +644,8 @@ fn directed_roundings_of_float64() {
     let inputs: Vec<Vec<u64>> = (0..400)
         .map(|_| {
             // Integers of up to 53 bits, signed.
-            let mut one = || ((random.next() >> 11) as i64 >> (random.next() % 40)) * if random.next() & 1 == 0 { 1 } else { -1 };
+            let mut one =
+                || ((random.next() >> 11) as i64 >> (random.next() % 40)) * if random.next() & 1 == 0 { 1 } else { -1 };
             vec![one(), one() | 1, one()].into_iter().map(|x| (x as f64).to_bits()).collect()
         })
         .collect();
@@ -656,7 +682,8 @@ fn directed_roundings_of_float64() {
         test(format!("fma.{rounding}.f64 %d, %a, %b, %c;"), "wwww", &|v| place(v[0] * v[1] + v[2], rounding));
     }
     // Division and root: q is right if it and its neighbour enclose the exact value.
-    let units: Vec<Vec<u64>> = (0..300).map(|_| vec![(1.0 + random.unit()).to_bits(), (1.0 + random.unit()).to_bits()]).collect();
+    let units: Vec<Vec<u64>> =
+        (0..300).map(|_| vec![(1.0 + random.unit()).to_bits(), (1.0 + random.unit()).to_bits()]).collect();
     let whole = |x: f64| (x * 2f64.powi(53)) as i128;
     for (input, found) in units.iter().zip(run("div.rm.f64 %d, %a, %b;", "www", &units)) {
         let (a, b, q) = (f64::from_bits(input[0]), f64::from_bits(input[1]), f64::from_bits(found));
@@ -680,10 +707,12 @@ fn directed_roundings_of_float32() {
     let inputs: Vec<Vec<u64>> = (0..500)
         .map(|_| {
             // Exponents so near that sums of float64 are exact.
-            (0..3).map(|_| {
-                let x = (random.unit() - 0.5) as f32 * 2f32.powi((random.next() % 10) as i32);
-                u64::from(x.to_bits())
-            }).collect()
+            (0..3)
+                .map(|_| {
+                    let x = (random.unit() - 0.5) as f32 * 2f32.powi((random.next() % 10) as i32);
+                    u64::from(x.to_bits())
+                })
+                .collect()
         })
         .collect();
     for rounding in ["rz", "rm", "rp"] {
@@ -720,7 +749,8 @@ fn halves() {
     let mut random = Random(19);
     let inputs: Vec<Vec<u64>> = (0..600).map(|_| (0..3).map(|_| random.next() & 0xffff_ffff).collect()).collect();
     let test = |text: &str, types: &str, count: usize, wanted: &dyn Fn(&[f64]) -> f64, bf: bool| {
-        let value = |bits: u64| if bf { bf16::from_bits(bits as u16).to_f64() } else { f16::from_bits(bits as u16).to_f64() };
+        let value =
+            |bits: u64| if bf { bf16::from_bits(bits as u16).to_f64() } else { f16::from_bits(bits as u16).to_f64() };
         let cut: Vec<Vec<u64>> = inputs.iter().map(|v| v[..count].to_vec()).collect();
         for (input, found) in cut.iter().zip(run(text, types, &cut)) {
             for shift in if types.starts_with('b') { vec![0, 16] } else { vec![0] } {
@@ -740,7 +770,10 @@ fn halves() {
                 for other in [bits.wrapping_add(1), bits.wrapping_sub(1)] {
                     let other = value(other.into());
                     if other.is_finite() {
-                        assert!((found - exact).abs() <= (other - exact).abs(), "{text} of {values:?}: {found} {exact} {other}");
+                        assert!(
+                            (found - exact).abs() <= (other - exact).abs(),
+                            "{text} of {values:?}: {found} {exact} {other}"
+                        );
                     }
                 }
             }

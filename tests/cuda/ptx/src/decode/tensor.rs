@@ -42,12 +42,14 @@ impl<'a> Decoder<'a> {
             }
             "ldmatrix" | "stmatrix" => {
                 operands::<2>(s)?;
-                let count = parts.find(|p| Some(match p {
-                    "x1" => 1,
-                    "x2" => 2,
-                    "x4" => 4,
-                    _ => return None,
-                }));
+                let count = parts.find(|p| {
+                    Some(match p {
+                        "x1" => 1,
+                        "x2" => 2,
+                        "x4" => 4,
+                        _ => return None,
+                    })
+                });
                 let count = count.ok_or("the number of matrices is missing")?;
                 if !parts.take("m8n8") {
                     return Err("only 8 by 8 matrices are known".to_owned());

@@ -122,8 +122,5 @@ pub fn kind(result: Result<Statistics, Fault>) -> FaultKind {
 /// A module around the body of one kernel `k`, whose parameters are `p0`, `p1` and so on, 64 bits each.
 pub fn module(parameters: usize, body: &str) -> String {
     let list: Vec<String> = (0..parameters).map(|k| format!(".param .u64 p{k}")).collect();
-    format!(
-        ".version 8.0\n.target sm_90\n.address_size 64\n.visible .entry k({})\n{{\n{body}\n}}\n",
-        list.join(", ")
-    )
+    format!(".version 8.0\n.target sm_90\n.address_size 64\n.visible .entry k({})\n{{\n{body}\n}}\n", list.join(", "))
 }
