@@ -1,50 +1,62 @@
-use ptx_interpreter::*;
+//! Warp instructions a second, in time of this process alone.
+
 use std::sync::Arc;
-fn cpu() -> f64 {
-    // Time of this process alone.
-    let t = std::fs::read_to_string("/proc/self/schedstat").unwrap();
-    t.split(' ').next().unwrap().parse::<f64>().unwrap() * 1e-9
+
+use ptx_interpreter::{Checks, Launch, Loaded, Memory, Module};
+
+const SOURCE: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry arithmetic(.param .u64 out, .param .u64 rounds) {
+    .reg .f64 %f<6>; .reg .b64 %out, %n, %o; .reg .b32 %t; .reg .pred %p;
+    ld.param.u64 %out, [out]; ld.param.u64 %n, [rounds]; mov.u32 %t, %tid.x; cvt.rn.f64.u32 %f5, %t;
+    mov.f64 %f4, 0d3FF0000000000001; mov.f64 %f0, %f5; mov.f64 %f1, %f5; mov.f64 %f2, %f5; mov.f64 %f3, %f5;
+again:
+    fma.rn.f64 %f0, %f0, %f4, %f5; fma.rn.f64 %f1, %f1, %f4, %f5; fma.rn.f64 %f2, %f2, %f4, %f5;
+    fma.rn.f64 %f3, %f3, %f4, %f5; fma.rn.f64 %f0, %f0, %f4, %f5; fma.rn.f64 %f1, %f1, %f4, %f5;
+    fma.rn.f64 %f2, %f2, %f4, %f5; fma.rn.f64 %f3, %f3, %f4, %f5;
+    sub.u64 %n, %n, 1; setp.ne.u64 %p, %n, 0; @%p bra again;
+    add.f64 %f0, %f0, %f1; add.f64 %f2, %f2, %f3; add.f64 %f0, %f0, %f2;
+    mul.wide.u32 %o, %t, 8; add.u64 %out, %out, %o; st.global.f64 [%out], %f0; ret;
 }
-fn main() {
-    let text = std::fs::read_to_string(std::env::args().nth(1).unwrap()).unwrap();
-    let module = Module::parse(&text).unwrap();
-    let mut memory = Memory::new(1 << 30);
-    let loaded = Loaded::new(Arc::new(module), &mut memory).unwrap();
-    let n = 1024u64;
-    let (x, y, z) = (memory.allocate(8 * n).unwrap(), memory.allocate(8 * n).unwrap(), memory.allocate(8 * n).unwrap());
-    let data: Vec<u8> = (0..n).flat_map(|i| (0.5 * i as f64).to_le_bytes()).collect();
-    memory.write(x, &data).unwrap();
-    memory.write(y, &data).unwrap();
-    let p: Vec<u8> = [x, y, z].into_iter().flat_map(u64::to_le_bytes).chain(1000u32.to_le_bytes()).collect();
-    let launch = |k: &str, g: u32, b: u32, p: &[u8], m: &mut Memory| {
-        let t = cpu();
-        let s = loaded.launch(k, &Launch { grid: [g, 1, 1], block: [b, 1, 1], dynamic_shared_bytes: 0 }, p, m);
-        let t = cpu() - t;
-        match s {
-            Ok(s) => println!("{k}: {:.1} M/s  {:?}", s.instructions as f64 / t * 1e-6, s),
-            Err(e) => println!("{k}: {e}"),
+.visible .entry tiles(.param .u64 out, .param .u64 rounds) {
+    .shared .align 16 .b8 s[256]; .reg .f64 %f<5>; .reg .b64 %out, %n, %o; .reg .b32 %t, %s; .reg .pred %p;
+    ld.param.u64 %out, [out]; ld.param.u64 %n, [rounds]; mov.u32 %t, %tid.x; cvt.rn.f64.u32 %f4, %t;
+    mov.f64 %f0, 0d0000000000000000; mov.u32 %s, s; mad.lo.u32 %s, %t, 8, %s;
+again:
+    st.shared.f64 [%s], %f4; bar.sync 0;
+    ld.shared.f64 %f1, [s]; fma.rn.f64 %f0, %f1, %f4, %f0; ld.shared.f64 %f1, [s+8]; fma.rn.f64 %f0, %f1, %f4, %f0;
+    ld.shared.f64 %f1, [s+16]; fma.rn.f64 %f0, %f1, %f4, %f0; ld.shared.f64 %f1, [%s]; fma.rn.f64 %f0, %f1, %f4, %f0;
+    ld.shared.v2.f64 {%f1, %f2}, [s+32]; fma.rn.f64 %f0, %f1, %f4, %f0; fma.rn.f64 %f0, %f2, %f4, %f0;
+    bar.sync 0; sub.u64 %n, %n, 1; setp.ne.u64 %p, %n, 0; @%p bra again;
+    mul.wide.u32 %o, %t, 8; add.u64 %out, %out, %o; st.global.f64 [%out], %f0; ret;
+}";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut memory = Memory::new(1 << 20);
+    let loaded = Loaded::new(Arc::new(Module::parse(SOURCE)?), &mut memory)?;
+    let out = memory.allocate(32 * 8)?;
+    let launch = Launch { grid: [1, 1, 1], block: [32, 1, 1], dynamic_shared_bytes: 0 };
+    for (kernel, checks) in [("arithmetic", true), ("tiles", true), ("tiles", false)] {
+        memory.set_checks(Checks { races: checks, uninitialized: checks });
+        let mut best = f64::INFINITY;
+        for _ in 0..5 {
+            let parameters: Vec<u8> = [out, 200_000].into_iter().flat_map(u64::to_le_bytes).collect();
+            let before = seconds()?;
+            let statistics = loaded.launch(kernel, &launch, &parameters, &mut memory)?;
+            best = best.min((seconds()? - before) / statistics.instructions as f64);
         }
-    };
-    launch("add", 4, 256, &p, &mut memory);
-    let mut out = vec![0; 8 * 1000];
-    memory.read(z, &mut out).unwrap();
-    for (i, c) in out.chunks(8).enumerate() {
-        assert_eq!(f64::from_le_bytes(c.try_into().unwrap()), i as f64);
+        let with = if checks { "all checks" } else { "no checks" };
+        println!("{kernel:10} {with:10} {:6.1} million warp instructions a second", 1e-6 / best);
     }
-    let q: Vec<u8> = x.to_le_bytes().to_vec();
-    launch("noin", 1, 8, &q, &mut memory);
-    let mut out = vec![0; 64];
-    memory.read(x, &mut out).unwrap();
-    println!("{:?}", out.chunks(8).map(|c| f64::from_le_bytes(c.try_into().unwrap())).collect::<Vec<_>>());
-    let q: Vec<u8> = x.to_le_bytes().into_iter().chain(300000u32.to_le_bytes()).collect();
-    launch("fmaloop", 1, 32, &q, &mut memory);
-    memory.write(x, &data).unwrap();
-    launch("f32loop", 1, 32, &q, &mut memory);
-    let (a, b) = (memory.allocate(64 * 32 * 8).unwrap(), memory.allocate(64 * 32 * 8 * 20).unwrap());
-    memory.fill(a, 64 * 32 * 8, 0).unwrap();
-    memory.fill(b, 64 * 32 * 8 * 20, 0).unwrap();
-    let p: Vec<u8> = [a, b, z].into_iter().flat_map(u64::to_le_bytes).chain(20u32.to_le_bytes()).collect();
-    launch("tile", 1, 64, &p, &mut memory);
-    memory.set_checks(Checks { races: false, uninitialized: false });
-    launch("tile", 1, 64, &p, &mut memory);
+    Ok(())
+}
+
+/// Processor time of this process where the system tells it, else the time of day.
+fn seconds() -> Result<f64, Box<dyn std::error::Error>> {
+    if let Ok(text) = std::fs::read_to_string("/proc/self/schedstat") {
+        return Ok(text.split(' ').next().unwrap_or("0").parse::<f64>()? * 1e-9);
+    }
+    Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64())
 }

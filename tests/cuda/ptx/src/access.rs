@@ -3,7 +3,7 @@
 use crate::fault::{FaultKind, Outcome, trouble};
 use crate::instruction::Instruction;
 use crate::machine::Machine;
-use crate::registers::{ALL, lanes};
+use crate::registers::{ALL, Lane, lanes};
 use crate::types::{LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW, Space, WINDOW_BYTES};
 
 /// The result goes to a 64-bit register.
@@ -212,6 +212,19 @@ enum Pattern {
 }
 
 impl Machine<'_> {
+    /// Whether all lanes hold the same address, and whether each holds the one before plus `bytes`.
+    #[inline(always)]
+    fn spread<T: Lane + Into<u64>>(&self, slot: u32, bytes: u32) -> (bool, bool) {
+        let get = |lane| -> u64 { self.warp.registers.get::<T>(slot, lane).into() };
+        let first = get(0);
+        let (mut same, mut row) = (0, 0);
+        for lane in 0..32 {
+            same |= get(lane) ^ first;
+            row |= get(lane).wrapping_sub(u64::from(lane * bytes)) ^ first;
+        }
+        (same == 0, row == 0)
+    }
+
     /// Checks the accesses of all lanes at once where their addresses allow it; answers where the first lane's bytes
     /// are and how far the next lane's are. Nothing if lane after lane has to be looked at.
     #[inline(always)]
@@ -225,15 +238,10 @@ impl Machine<'_> {
             return Ok(None);
         }
         let first = self.address(i, 0);
-        let (mut same, mut row) = (0, 0);
-        for lane in 0..32 {
-            let address = self.address(i, lane);
-            same |= address ^ first;
-            row |= address.wrapping_sub(u64::from(lane) * u64::from(bytes)) ^ first;
-        }
+        let (same, row) = if i.wide { self.spread::<u64>(i.a, bytes) } else { self.spread::<u32>(i.a, bytes) };
         let pattern = match (same, row) {
-            (0, _) if !touch.writes() => Pattern::Same,
-            (_, 0) => Pattern::Row,
+            (true, _) if !touch.writes() => Pattern::Same,
+            (_, true) => Pattern::Row,
             _ => return Ok(None),
         };
         if first & u64::from(bytes - 1) != 0 {

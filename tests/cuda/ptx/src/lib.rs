@@ -1,4 +1,4 @@
-//! Runs PTX on the CPU.
+#![doc = include_str!("../README.md")]
 
 mod access;
 mod atomic;

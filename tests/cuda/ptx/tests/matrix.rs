@@ -168,13 +168,12 @@ fn product(shape: &Shape, some: &mut dyn FnMut(&str) -> f64) -> (Vec<f64>, Vec<f
             at += 1;
         }
     }
-    let single = |count, text: String| if count == 1 { text } else { text };
     body += &format!(
         "mma.sync.aligned.{}.row.col.{} {}, {}, {}, {};\n",
         shape.name,
         shape.types,
         names("d", rd),
-        single(ra, names("a", ra)),
+        names("a", ra),
         names("b", rb),
         names("c", rc)
     );

@@ -321,7 +321,7 @@ fn vectors_and_narrow_types() {
 fn memory_keeps_its_books() {
     let mut memory = Memory::new(1000);
     let a = memory.allocate(600).unwrap();
-    assert!(a >= 0x7000_0000_0000 && a % 256 == 0);
+    assert!(a >= 0x7000_0000_0000 && a.is_multiple_of(256));
     assert_eq!(memory.allocate(500).unwrap_err().live, 600);
     let b = memory.allocate(400).unwrap();
     assert_eq!(memory.live(), (2, 1000));

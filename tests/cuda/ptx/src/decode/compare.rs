@@ -263,7 +263,13 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    pub(super) fn compare(&mut self, name: &str, mut parts: Parts<'a>, s: &Statement<'a>, mut i: Instruction) -> Decoded<()> {
+    pub(super) fn compare(
+        &mut self,
+        name: &str,
+        mut parts: Parts<'a>,
+        s: &Statement<'a>,
+        mut i: Instruction,
+    ) -> Decoded<()> {
         let comparison = parts.find(Comparison::named).ok_or("the comparison is missing")?;
         i.mode = parts
             .find(|p| {
@@ -362,4 +368,3 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 }
-
