@@ -104,21 +104,14 @@ impl Driver {
         Ok(ticket)
     }
 
-    /// Runs a stream's work up to now. The legacy stream has waited for the blocking ones where it had work itself;
-    /// waiting for it waits for them in any case.
+    /// Runs a stream's work up to now: of the legacy stream, work that it was given, after all that this waits for.
     pub fn wait_for_stream(&mut self, handle: Handle) {
         let goals = self.stream_goals(handle);
         self.run_until(&goals);
     }
 
     fn stream_goals(&self, handle: Handle) -> Vec<Ticket> {
-        let Some(stream) = self.streams.get(&handle) else { return Vec::new() };
-        let mut goals = vec![stream.last];
-        if stream.kind == Kind::Legacy {
-            goals.extend(self.queue.blocking(stream.context));
-        }
-        goals.retain(|&ticket| self.queue.is_pending(ticket));
-        goals
+        self.streams.get(&handle).map(|stream| stream.last).into_iter().collect()
     }
 
     fn create_stream(&mut self, place: *mut Handle, flags: u32, priority: i32) -> Result<(), Code> {

@@ -59,6 +59,23 @@ fn the_legacy_stream_orders_with_blocking_streams() {
 }
 
 #[test]
+fn synchronizing_with_the_legacy_stream_waits_for_its_own_work() {
+    let cuda = Cuda::new();
+    let (mut blocking, kernel) = (0, cuda.kernel("increment"));
+    good(cuda.cuStreamCreate(&mut blocking, 0));
+    let address = cuda.upload(&[3; 4]);
+    let host = cuda.pinned(4, 9);
+    good(cuda.launch(kernel, address, 4, blocking));
+    good(cuda.cuMemcpyDtoHAsync_v2(host.place.cast(), address, 16, blocking));
+    good(cuda.cuStreamSynchronize(0));
+    assert_eq!(host.words(), [9; 4]);
+    // Work of its own comes after that of the blocking stream.
+    good(cuda.cuEventRecord(cuda.event(), 0));
+    good(cuda.cuStreamSynchronize(0));
+    assert_eq!(host.words(), [4; 4]);
+}
+
+#[test]
 fn streams_without_an_event_run_in_any_order_and_with_one_in_order() {
     let mut seen = Vec::new();
     for order in ORDERS {
