@@ -155,6 +155,29 @@ functions! {
     fn cuGetErrorString(error: i32, text: *mut *const c_char) -> i32;
     fn cuGetProcAddress_v2(name: *const c_char, function: *mut *mut c_void, version: i32, flags: u64, status: *mut u32) -> i32;
     fn cuGetExportTable(table: *mut *const c_void, id: *const c_void) -> i32;
+    fn cuDeviceGetName(name: *mut c_char, length: i32, device: i32) -> i32;
+    fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: i32) -> i32;
+    fn cuDeviceTotalMem_v2(bytes: *mut usize, device: i32) -> i32;
+    fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) -> i32;
+    fn cuCtxGetFlags(flags: *mut u32) -> i32;
+    fn cuCtxGetLimit(value: *mut usize, limit: u32) -> i32;
+    fn cuCtxSetLimit(limit: u32, value: usize) -> i32;
+    fn cuMemGetAddressRange_v2(base: *mut u64, bytes: *mut usize, address: u64) -> i32;
+    fn cuMemHostRegister_v2(address: *mut c_void, bytes: usize, flags: u32) -> i32;
+    fn cuMemHostUnregister(address: *mut c_void) -> i32;
+    fn cuMemHostGetDevicePointer_v2(address: *mut u64, host: *mut c_void, flags: u32) -> i32;
+    fn cuMemcpyPeerAsync(to: u64, to_context: Handle, from: u64, from_context: Handle, bytes: usize, stream: Handle) -> i32;
+    fn cuStreamCreateWithPriority(stream: *mut Handle, flags: u32, priority: i32) -> i32;
+    fn cuStreamGetPriority(stream: Handle, priority: *mut i32) -> i32;
+    fn cuStreamGetCtx(stream: Handle, context: *mut Handle) -> i32;
+    fn cuStreamGetCaptureInfo(stream: Handle, status: *mut u32, id: *mut u64) -> i32;
+    fn cuModuleLoadDataEx(
+        module: *mut Handle, image: *const c_char, count: u32, options: *const u32, values: *const usize
+    ) -> i32;
+    fn cuFuncGetModule(module: *mut Handle, function: Handle) -> i32;
+    fn cuLaunchKernelEx(
+        configuration: *const Configuration, function: Handle, parameters: *const *const c_void, extra: *const usize
+    ) -> i32;
     fn standin_counters(place: *mut Counters) -> i32;
     fn standin_set(name: *const c_char, value: *const c_char) -> i32;
     fn standin_fail(function: *const c_char, call: u64, code: i32) -> i32;
@@ -209,6 +232,26 @@ pub struct Rectangle {
     pub target_pitch: usize,
     pub width: usize,
     pub height: usize,
+}
+
+/// `CUlaunchConfig`.
+#[repr(C)]
+pub struct Configuration {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared: u32,
+    pub stream: Handle,
+    pub attributes: *const Attribute,
+    pub count: u32,
+}
+
+/// `CUlaunchAttribute`.
+#[repr(C)]
+#[derive(Default)]
+pub struct Attribute {
+    pub id: u32,
+    pub padding: [u8; 4],
+    pub value: [u64; 8],
 }
 
 /// Stops the test where a call of the driver failed.
