@@ -24,7 +24,7 @@ The keywords that every long call has: `seed`, `cancel` and `progress`; and of C
 """
 function Exec(; seed = 0, cancel::Union{Nothing,Cancel} = nothing, progress = nothing, observer = nothing, stream = C_NULL,
     check::Bool = false)
-    of_call = Ptr{Cvoid}(stream)
+    of_call = Ptr{Cvoid}(UInt(stream))
     flags = check ? ABI.EXEC_CHECK : 0
     chosen = options(ABI.mnemo_exec, :mnemo_exec_init, (; seed, cancel, progress = ON_PROGRESS[], stream = of_call, flags))
     return Exec(chosen, cancel, Call(progress, observer, of_call, nothing))

@@ -29,7 +29,7 @@ end
     "outputs.score" => () -> evaluate!((score = far,), score, x, 1.0; stream = 0x40, check = true),
     "v" => () -> jvp!(out, score, x, 1.0, far),
     "out" => () -> jvp!(far, score, x, 1.0, x),
-    "x_inout" => () -> sample!(far, score; stream = Ptr{Cvoid}(0x40)),
+    "x_inout" => () -> sample!(far, score; stream = Ptr{Cvoid}(UInt(0x40))),
     "rows" => () -> Dataset(far),
     "out" => () -> gather!(far, data, [1, 2, 3]),
     "queries" => () -> nearest(data, far),
@@ -47,9 +47,9 @@ end
 end
 
 @testset "what callbacks are lent" begin
-    tensor = Ref(ABI.mnemo_tensor(Ptr{Cvoid}(0x1000), 3, 2, 0, 1, 2, 5, 0))
+    tensor = Ref(ABI.mnemo_tensor(Ptr{Cvoid}(UInt(0x1000)), 3, 2, 0, 1, 2, 5, 0))
     GC.@preserve tensor begin
-        lent = Mnemo.lent_matrix(Base.unsafe_convert(Ptr{ABI.mnemo_tensor}, tensor), Ptr{Cvoid}(0x40))
+        lent = Mnemo.lent_matrix(Base.unsafe_convert(Ptr{ABI.mnemo_tensor}, tensor), Ptr{Cvoid}(UInt(0x40)))
         @test lent isa DeviceArray{Float32,2} && size(lent) == (2, 3)
         @test (lent.pointer, lent.stride, lent.device, lent.stream) == (0x1000, 2, 5, 0x40)
         vector = Mnemo.lent_vector(Base.unsafe_convert(Ptr{ABI.mnemo_tensor}, tensor), C_NULL)
@@ -61,7 +61,7 @@ end
     user = Mnemo.root(model)
     GC.@preserve tensor begin
         p = Base.unsafe_convert(Ptr{ABI.mnemo_tensor}, tensor)
-        @test Mnemo.evaluated(user, p, p, p, Ptr{Cvoid}(0x40)) && Mnemo.differentiated(user, p, p, p, p, Ptr{Cvoid}(0x40))
+        @test Mnemo.evaluated(user, p, p, p, Ptr{Cvoid}(UInt(0x40))) && Mnemo.differentiated(user, p, p, p, p, Ptr{Cvoid}(UInt(0x40)))
     end
     model.dropped = true
     @test length.(seen) == [3, 4] && all(a -> a isa DeviceArray && a.stream == 0x40, Iterators.flatten(seen))

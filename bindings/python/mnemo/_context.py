@@ -43,9 +43,11 @@ class Context(Handle):
         The kernels. Results on two machines have the same bits if they use the same ones; "portable", which every
         processor has, is several times slower.
     device : str
-        ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        ``"cpu"``, ``"cuda"`` or ``"cuda:1"``. A CUDA context computes with arrays on its device where they are, and with
+        those in the host's memory by copies.
     kernel_cache_dir : path, optional
-        Folder for compiled CUDA kernels; the user's cache folder if None.
+        Folder for compiled CUDA kernels; the user's cache folder if None. Who can write to it can have the device run what
+        they like.
 
     Raises
     ------

@@ -29,8 +29,8 @@ class Dataset(Handle):
     Parameters
     ----------
     rows : array [N, d]
-        float32, float64, float16, bfloat16 or uint8; a numpy array, or anything with ``__dlpack__`` in the host's memory.
-        Axes after the first are taken as one. Copied.
+        float32, float64, float16, bfloat16 or uint8; a numpy array, or anything with ``__dlpack__`` in the host's memory
+        or on the context's device. Axes after the first are taken as one. Copied.
     labels : array [N] of int, optional
         One label per row.
     scale, shift : float

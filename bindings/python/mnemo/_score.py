@@ -76,6 +76,13 @@ class Score(Handle):
     anything with ``__dlpack__`` in the host's memory. Rows may be apart; elements of a row that are apart are copied. `t`
     is a number, or a vector of one time per row. `cancel` stops the call from any thread; ``progress(done, total)`` is
     called now and then, and a true result stops the call: both raise `Cancelled`. On failure outputs are untouched.
+
+    On a CUDA context arrays of its device are used where they are (elements of a row adjacent). New results are tensors there
+    if `x` is a tensor of PyTorch's there, else arrays of numpy's. Work is queued on `stream`: the address of a CUDA stream or
+    a ``torch.cuda.Stream``; if None, PyTorch's current one where `x` is its tensor, else the legacy default stream. Producers
+    are told of it, so what they have queued elsewhere is done first. A call waits for its work where an array of the host's
+    takes part (times apart), and where ``mnemo.h`` says so; `check` waits too, and reports NaN and Inf in arrays on the
+    device, whose rows are NaN without it.
     """
 
     _release = "mnemo_score_release"
@@ -163,7 +170,9 @@ class Score(Handle):
         eval : callable
             ``eval(x, t)`` returns the prediction at x [batch, dim] and t [batch]: an array [batch, dim] of real numbers of
             any type, from numpy or by ``__dlpack__``. x has the caller's element type, t is float64; both are the
-            callback's own, to keep or to change.
+            callback's own, to keep or to change. On a CUDA context both are `DeviceArray`, and it returns an array on the
+            device, contiguous and of the element type of x; of PyTorch's any tensor there. For PyTorch's models see
+            `mnemo.torch.custom_score`.
         jvp : callable, optional
             ``jvp(x, t, v)`` returns the derivative of the prediction along v [batch, dim].
         prediction : {"score", "eps", "x0", "v", "flow"}
@@ -231,6 +240,8 @@ class Score(Handle):
         out : mapping of str to array, optional
             Outputs to compute into the caller's memory: matrices of the element type of x, vectors of float64 or
             float32, "nearest_index" of int64. They need not be named in `outputs`.
+        cancel, progress, stream, check
+            As for `Score`.
 
         Returns
         -------
@@ -392,10 +403,12 @@ class Score(Handle):
             Of new samples, where x is a number.
         out : array [batch, dim], optional
             Written in place and returned instead of a new array; may be `x`. If another array than `x`, it holds the initial
-            states when the call fails.
+            states when the call fails. On a device, `x` and `out` are tensors of PyTorch's, or one array.
         observer : callable, optional
             ``observer(step, t, x)``, called after each step, and before the first with step = 0, with the time reached
-            and a copy of the state [batch, dim]; to stop the call it raises.
+            and a copy of the state [batch, dim], a `DeviceArray` if `x` is on a device; to stop the call it raises.
+        cancel, progress, stream, check
+            As for `Score`.
 
         Returns
         -------
