@@ -101,6 +101,14 @@ class Bench:
         # The call that said how long it takes counts only where there is no other.
         return {n: Time(statistics.median(t[1:] or t), max(1, len(t) - 1), results[n]) for n, t in times.items()}
 
+    def attempt(self, where, make, is_ours):
+        """What `make` returns, or None where it fails, which is reported."""
+        try:
+            return make()
+        except Exception as error:
+            self.report(where, error, is_ours)
+            return None
+
     def report(self, where, error, is_ours):
         """Notes an exception and goes on."""
         print(f"--- {where}", file=sys.stderr)

@@ -28,26 +28,19 @@ def nearest(bench, on_cuda, peak):
         shape = (f"{data.name} {data.dtype}", batch, data.n, data.d)
         if data.about:
             bench.note(f"{data.name}, N = {data.n}: {data.about}.")
-        ours, others = None, []
-        try:
-            ours = Dataset(Context(on_cuda), data.raw, data.scale, data.shift)
-        except Exception as error:
-            bench.report(f"nearest, {shape}, mnemo", error, is_ours=True)
-        try:
-            others = peers.products(data)
-        except Exception as error:
-            bench.report(f"nearest, {shape}, peers", error, is_ours=False)
+        rows = bench.attempt(f"nearest, {shape}, mnemo", lambda: Dataset(Context(on_cuda), data.raw, data.scale, data.shift), True)
+        others = bench.attempt(f"nearest, {shape}, peers", lambda: peers.products(data), False) or []
         x = data.noised(batch, SIGMA)
         for k in NEAREST:
             if bench.leaves_out(times, *shape, k):
                 continue
-            works = {} if ours is None else {"mnemo": ours.search(x, k)}
+            what = f"nearest, {shape}, k = {k}"
+            ours = rows and bench.attempt(f"{what}, mnemo", lambda: rows.search(x, k), True)
+            works = {"mnemo": ours} if ours else {}
             works |= {other.name: lambda other=other: other.nearest(x, k) for other in others}
-            found = bench.race(f"nearest, {shape}, k = {k}", works, 1 if bench.small else ROW)
-            try:
-                told = judge(bench, data, shape, x, k, found)
-            except Exception as error:
-                bench.report(f"nearest, {shape}, k = {k}, errors", error, is_ours=True)
+            found = bench.race(what, works, 1 if bench.small else ROW)
+            told = bench.attempt(f"{what}, errors", lambda: judge(bench, data, what, x, k, found), True)
+            if told is None:
                 continue
             ms = found["mnemo"].ms if "mnemo" in found else None
             floor = floors.shares(floors.nearest(peak, batch, data.n, data.d, data.row_bytes), ms)
@@ -62,7 +55,7 @@ def nearest(bench, on_cuda, peak):
         table.row(*row)
 
 
-def judge(bench, data, shape, x, k, found):
+def judge(bench, data, what, x, k, found):
     """(share of right rows, largest relative error of a distance) of those who ran."""
     few = x[:CHECKED].double()
     reference = peers.squares(data, few).topk(k, largest=False).values.sqrt()
@@ -77,5 +70,5 @@ def judge(bench, data, shape, x, k, found):
         right, worst = told["mnemo"]
         # Two orders of sums of at most 3072 terms differ by far less.
         if not (right == 1 and worst <= 1e-12):
-            bench.fail(f"nearest, {shape}, k = {k}: share of right rows {right}, relative error of a distance {worst:.1e}, at most 1e-12")
+            bench.fail(f"{what}: share of right rows {right}, relative error of a distance {worst:.1e}, at most 1e-12")
     return told

@@ -71,7 +71,6 @@ machine() {
 	has=$(getconf GNU_LIBC_VERSION | sed 's/.* //')
 	[ "$(printf '%s\n' "$needs" "$has" | sort -V | tail -1)" = "$has" ] || bad="$bad; glibc $has, of at least $needs"
 	smi=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>>"$log") || bad="$bad; nvidia-smi fails"
-	ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1' || say "libcuda.so.1 is not in the loader's cache"
 	limited 120 "$python" "$here/bench.py" --describe >"$parts/machine.md" 2>>"$log" || bad="$bad; bench.py --describe fails, see log.txt"
 	[ -s "$parts/machine.md" ] || echo "## $(date +%F), no description" >"$parts/machine.md"
 	printf '\nnvidia-smi: %s. glibc %s. NVRTC: %s. Pack: %s.\n' "${smi:-none}" "$has" "${MNEMO_NVRTC:-none}" \
@@ -79,29 +78,42 @@ machine() {
 	[ -z "$bad" ] && echo passed || echo "FAILED: ${bad#; }"
 }
 
-# The suite; what fails is run once more by itself, since a device that has failed fails every test after.
+# The suite. If not all tests pass, those that did not, or were not reached, run once more, each in a process of its own: a device that
+# has failed fails every test after, and a test that aborts ends the others.
 tests() { # STEP SECONDS VARIABLE=VALUE ...
 	step=$1 seconds=$2
 	shift 2
 	said=$parts/$step.txt
+	"$here/suite" --list "$filter" 2>>"$log" | sed -n 's/: test$//p' >"$parts/$step.all"
+	count=$(wc -l <"$parts/$step.all")
+	begin=$(date +%s)
 	limited "$seconds" env "$@" "$here/suite" "$filter" >"$said" 2>&1
 	status=$?
+	took=$(($(date +%s) - begin))
 	cat "$said" >>"$log"
-	result=$(sed -n 's/^test result: //p' "$said")
-	ran=$(printf %s "$result" | sed -n 's/.* \([0-9]*\) passed.*/\1/p')
+	sed -n 's/^test \(.*\) \.\.\. ok$/\1/p' "$said" >"$parts/$step.passed"
+	passed=$(wc -l <"$parts/$step.passed")
 	end=$(why $status "$seconds")
-	# No tests is no success.
-	[ "$status" -ne 0 ] || [ "${ran:-0}" -gt 0 ] || end="FAILED: no test ran"
-	failed=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$said")
-	alone="" count=0
-	for name in $failed; do
-		count=$((count + 1))
-		[ $count -le 20 ] || { alone="$alone ..."; break; }
-		limited 30 env "$@" "$here/suite" --exact "$name" >>"$log" 2>&1 || alone="$alone $name"
-	done
-	echo "| ${step#tests-} | ${result:-none} | ${alone:-none} |" >"$parts/$step.md"
+	[ "$end" != passed ] || { [ "$count" -gt 0 ] && [ "$passed" -eq "$count" ]; } || end="FAILED: $passed of $count tests passed"
+	well=0 bad="" left=0 begin=$(date +%s)
+	if [ "$end" != passed ]; then
+		# Names of tests have no blanks.
+		# shellcheck disable=SC2013
+		for name in $(grep -vxFf "$parts/$step.passed" "$parts/$step.all"); do
+			if [ $(($(date +%s) - begin)) -ge "$AGAIN" ]; then
+				left=$((left + 1))
+			elif limited 30 env "$@" "$here/suite" --exact "$name" >>"$log" 2>&1; then
+				well=$((well + 1))
+			else
+				bad="$bad $name"
+			fi
+		done
+	fi
+	echo "| ${step#tests-} | $passed of $count | $took | $well | ${bad:-none} | $left |" >"$parts/$step.md"
 	echo "$end"
 }
+# Seconds for that.
+AGAIN=150
 
 bench() { # GROUP SECONDS, of which the last rows may leave out some
 	limited $(($2 + 30)) "$python" "$here/bench.py" "$1" --seconds "$2" >"$parts/$1.md" 2>>"$log"
@@ -112,7 +124,7 @@ bench() { # GROUP SECONDS, of which the last rows may leave out some
 
 [ -n "${MNEMO_NVRTC:-}" ] || MNEMO_NVRTC=$(find_nvrtc)
 # Where none is found the library looks for itself.
-[ -z "$MNEMO_NVRTC" ] && unset MNEMO_NVRTC || export MNEMO_NVRTC
+if [ -n "$MNEMO_NVRTC" ]; then export MNEMO_NVRTC; else unset MNEMO_NVRTC; fi
 say "--- $(date) run.sh $out: $steps; NVRTC ${MNEMO_NVRTC:-none found}"
 
 well=0
@@ -139,7 +151,7 @@ done
 	cat "$parts/machine.md" 2>/dev/null || echo "## $(date +%F), no description"
 	printf '\n| step | |\n|---|---|\n'
 	for step in $all; do echo "| $step | $(cat "$parts/$step.end" 2>/dev/null || echo "not run") |"; done
-	printf '\n| tests | result | fail by themselves too |\n|---|---|---|\n'
+	printf '\n| tests | passed | s | passed only by themselves | failed by themselves | not tried by themselves |\n|---|---|---|---|---|---|\n'
 	for step in tests-host tests-device tests-ptx; do cat "$parts/$step.md" 2>/dev/null; done
 	for step in score nearest sampler graph; do cat "$parts/$step.md" 2>/dev/null; done
 } >"$out/table.md"

@@ -36,8 +36,9 @@ def heun(slope, x, nodes):
     return x
 
 
-def compiled_slope(keys, d):
-    """dx/dt of a float32 state, compiled once for all times."""
+def compiled_slope(keys, d, nodes):
+    """dx/dt of a float32 state, compiled once for all times, which are on the device beforehand."""
+    times = {t: torch.tensor(t, dtype=torch.float32, device=keys.device) for t in nodes}
 
     @torch.compile(dynamic=False)
     def slope(x, extension, t):
@@ -48,9 +49,22 @@ def compiled_slope(keys, d):
         torch.backends.cuda.matmul.allow_tf32 = False
         extension = torch.zeros(len(x), keys.shape[1] - d, device=x.device)
         extension[:, 0] = 1
-        return slope(x, extension, torch.tensor(t, dtype=torch.float32, device=x.device))
+        return slope(x, extension, times[t])
 
     return run
+
+
+def ours(bench, on_cuda, data, what, start, options):
+    """mnemo's run, and the same from a graph."""
+    works = {}
+    try:
+        model = Score(Dataset(Context(on_cuda), data.raw, data.scale, data.shift))
+        works["mnemo"] = model.sampler(start, *options)
+        if bench.device.type == "cuda":
+            works["mnemo, graph"] = captured(model.sampler(start, *options))
+    except Exception as error:
+        bench.report(f"{what}, mnemo", error, is_ours=True)
+    return works
 
 
 def images(bench, on_cuda, peak, table):
@@ -60,25 +74,18 @@ def images(bench, on_cuda, peak, table):
     batch = 8 if bench.small else IMAGES
     start = START * torch.randn(batch, data.d, generator=sets.generator(bench.device, 7), device=bench.device)
     nodes, what = karras(STEPS), "sampler, images"
-    works = {}
+    works = ours(bench, on_cuda, data, what, start, (abi.MNEMO_SOLVER_HEUN, abi.MNEMO_GRID_KARRAS, STEPS, START, END, True))
     try:
-        model = Score(Dataset(Context(on_cuda), data.raw, data.scale, data.shift))
-        run = lambda: model.sampler(start, abi.MNEMO_SOLVER_HEUN, abi.MNEMO_GRID_KARRAS, STEPS, START, END, True)
-        works["mnemo"] = run()
-        if bench.device.type == "cuda":
-            works["mnemo, graph"] = captured(run())
-    except Exception as error:
-        bench.report(what, error, is_ours=True)
-    try:
-        others = [other for other in peers.products(data) if other.name in ("fp64", "fp32", "TF32")]
-        for other in others:
+        others = {other.name: other for other in peers.products(data) if other.name in ("fp64", "fp32", "TF32")}
+        for name, other in others.items():
             slope = lambda x, t, other=other: -t * other.score(x, t)
-            works[other.name] = lambda other=other, slope=slope: heun(slope, start.to(other.wide), nodes)
-        slope = compiled_slope(others[1].keys, data.d)
-        slope(start, START)
-        works["fp32 compiled"] = lambda: heun(slope, start, nodes)
+            works[name] = lambda other=other, slope=slope: heun(slope, start.to(other.wide), nodes)
+        compiled = compiled_slope(others["fp32"].keys, data.d, nodes)
+        # Compiles.
+        compiled(start, nodes[0])
+        works["fp32 compiled"] = lambda: heun(compiled, start, nodes)
     except Exception as error:
-        bench.report(what, error, is_ours=False)
+        bench.report(f"{what}, peers", error, is_ours=False)
     found = bench.race(what, works, 1 if bench.small else ROW)
     reference = heun(lambda x, t: -t * peers.exact_score(data, x, t)[0], start[:CHECKED].double(), nodes)
     evaluations = 2 * STEPS - 1
@@ -135,15 +142,8 @@ def plane(bench, on_cuda, peak, table):
     half = 0.5 * y.square().sum(1)
     start = TOY_START * torch.randn(batch, 2, generator=sets.generator(bench.device, 8), device=bench.device)
     times = [TOY_START + (TOY_END - TOY_START) * i / steps for i in range(steps + 1)]
-    works = {}
-    try:
-        model = Score(Dataset(Context(on_cuda), y))
-        run = lambda: model.sampler(start, abi.MNEMO_SOLVER_EULER, abi.MNEMO_GRID_UNIFORM_T, steps, TOY_START, TOY_END, False)
-        works["mnemo"] = run()
-        if bench.device.type == "cuda":
-            works["mnemo, graph"] = captured(run())
-    except Exception as error:
-        bench.report(what, error, is_ours=True)
+    works = ours(bench, on_cuda, data, what, start,
+                 (abi.MNEMO_SOLVER_EULER, abi.MNEMO_GRID_UNIFORM_T, steps, TOY_START, TOY_END, False))
     loops = {"fp32": lambda: euler(start, y, half, times)}
     compiled = compiled_euler(torch.tensor(times, dtype=torch.float32, device=bench.device))
     loops["fp32 compiled"] = lambda: compiled(start, y, half)

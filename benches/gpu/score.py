@@ -54,35 +54,20 @@ def score(bench, on_cuda, peak):
 
 def case(bench, on_cuda, peak, times, data, shape, others):
     """The rows of one data set and batch; returns those of the table of errors. `others` are made once for a data set."""
-    batch, errors, model, used = shape[1], [], None, None
-    try:
-        # A context of its own, so that its memory is all that is measured.
-        context = Context(on_cuda)
-        context.warm_up()
-        x = data.noised(batch, SIGMAS[0])
-        before = bench.free_memory()
-        model = Score(Dataset(context, data.raw, data.scale, data.shift))
-        model.evaluation(x, SIGMAS[0])()
-        after = bench.free_memory()
-        used = None if before is None else before - after
-    except Exception as error:
-        bench.report(f"score, {shape}, mnemo", error, is_ours=True)
+    batch, errors = shape[1], []
+    model, used = bench.attempt(f"score, {shape}, mnemo", lambda: made(bench, on_cuda, data, batch), True) or (None, None)
     if not others:
-        try:
-            others += peers.scores(data)
-        except Exception as error:
-            bench.report(f"score, {shape}, peers", error, is_ours=False)
+        others += bench.attempt(f"score, {shape}, peers", lambda: peers.scores(data), False) or []
     for sigma in SIGMAS:
         if bench.leaves_out(times, *shape, f"{sigma:g}"):
             continue
-        x = data.noised(batch, sigma)
-        works = {} if model is None else {"mnemo": model.evaluation(x, sigma)}
+        x, what = data.noised(batch, sigma), f"score, {shape}, sigma = {sigma:g}"
+        ours = model and bench.attempt(f"{what}, mnemo", lambda: model.evaluation(x, sigma), True)
+        works = {"mnemo": ours} if ours else {}
         works |= {other.name: lambda other=other: other.score(x, sigma) for other in others}
-        found = bench.race(f"score, {shape}, sigma = {sigma:g}", works, 1 if bench.small else ROW)
-        try:
-            told = judge(bench, data, shape, x, sigma, model, others, found)
-        except Exception as error:
-            bench.report(f"score, {shape}, sigma = {sigma:g}, errors", error, is_ours=True)
+        found = bench.race(what, works, 1 if bench.small else ROW)
+        told = bench.attempt(f"{what}, errors", lambda: judge(bench, data, what, x, sigma, model, others, found), True)
+        if told is None:
             continue
         accurate = {name: name in told and told[name][1] <= PROMISED for name in found}
         ms = found["mnemo"].ms if "mnemo" in found else None
@@ -93,7 +78,19 @@ def case(bench, on_cuda, peak, times, data, shape, others):
     return errors
 
 
-def judge(bench, data, shape, x, sigma, model, others, found):
+def made(bench, on_cuda, data, batch):
+    """A score in a context of its own, and the MiB that one evaluation took on the device, all told."""
+    context = Context(on_cuda)
+    context.warm_up()
+    x = data.noised(batch, SIGMAS[0])
+    before = bench.free_memory()
+    model = Score(Dataset(context, data.raw, data.scale, data.shift))
+    model.evaluation(x, SIGMAS[0])()
+    after = bench.free_memory()
+    return model, None if before is None else before - after
+
+
+def judge(bench, data, what, x, sigma, model, others, found):
     """(median, largest) error of the score and the largest of ln p, of those who ran."""
     few = x[:CHECKED]
     reference, log_p = peers.exact_score(data, few, sigma)
@@ -111,10 +108,9 @@ def judge(bench, data, shape, x, sigma, model, others, found):
         _, worst, nats = told["mnemo"]
         # Written so that NaN fails.
         if not (worst <= PROMISED and nats <= PROMISED_NATS):
-            bench.fail(f"score, {shape}, sigma = {sigma:g}: relative error {worst:.1e}, at most {PROMISED:g}; ln p off by {nats:.1e} "
-                       f"nats, at most {PROMISED_NATS:g}")
+            bench.fail(f"{what}: relative error {worst:.1e}, at most {PROMISED:g}; ln p off by {nats:.1e} nats, at most {PROMISED_NATS:g}")
         if not torch.isfinite(found["mnemo"].result).all():
-            bench.fail(f"score, {shape}, sigma = {sigma:g}: not all numbers are finite")
+            bench.fail(f"{what}: not all numbers are finite")
     return told
 
 
