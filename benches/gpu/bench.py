@@ -1,7 +1,7 @@
 """mnemo on a CUDA device against PyTorch on it; prints Markdown tables. See README.md.
 
 bench.py --describe                          the device, the versions, and mnemo's context
-bench.py score|nearest|sampler|graph ...     tables; the exit status is not 0 where mnemo failed or was wrong
+bench.py package|score|nearest|sampler|graph ...   tables; the exit status is not 0 where mnemo failed or was wrong
 bench.py --cpu-selftest [--context cuda]     all of them on tiny data with tensors in the host's memory, without times worth reading;
                                              --context cuda for a machine whose PyTorch has no CUDA, but which has a driver
 """
@@ -20,10 +20,11 @@ from clock import Bench
 from graph import graph
 from library import Context, lib
 from nearest import nearest
+from package import package
 from sampler import sampler
 from score import score
 
-GROUPS = {f.__name__: f for f in (score, nearest, sampler, graph)}
+GROUPS = {f.__name__: f for f in (package, score, nearest, sampler, graph)}
 
 
 def describe(on_cuda, device):

@@ -4,6 +4,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import sys
 from ctypes import byref, sizeof
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def declarations():
     """The module of structs and prototypes, by itself: it needs nothing else of its package."""
     first = lambda paths: next((path for path in paths if path.exists()), paths[0])
     os.environ.setdefault("MNEMO_LIBRARY", str(first(LIBRARIES)))
+    # For package.py.
+    sys.path.append(str(first(DECLARATIONS).parent.parent))
     spec = importlib.util.spec_from_file_location("mnemo_abi", first(DECLARATIONS))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

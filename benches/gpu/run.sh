@@ -9,14 +9,14 @@
 #   tests-host           the tests of the C ABI, CUDA contexts with tensors in the host's memory
 #   tests-device         the same with tensors in the device's memory
 #   tests-ptx            the same without NVRTC, with the kernels that are in the library
-#   score nearest sampler graph   bench.py
+#   package score nearest sampler graph   bench.py
 # The exit status is 0 if every step that was asked for passed. Each has a time limit, and none stops the others.
 # Environment: PYTHON (python3; one with PyTorch and CUDA), MNEMO_NVRTC (a file; else looked for), FILTER (of tests; c_abi).
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-gpu-results}
 [ $# -eq 0 ] || shift
-all="machine tests-host tests-device tests-ptx score nearest sampler graph"
+all="machine tests-host tests-device tests-ptx package score nearest sampler graph"
 steps=${*:-$all}
 for step in $steps; do
 	case " $all " in *" $step "*) ;; *) echo "run.sh: no step $step; steps are $all" >&2; exit 2 ;; esac
@@ -137,6 +137,7 @@ for step in $steps; do
 	tests-device) end=$(tests "$step" 200 MNEMO_TEST_DEVICE=device) ;;
 	# A file that is named is the only one that is tried.
 	tests-ptx) end=$(tests "$step" 200 MNEMO_TEST_DEVICE=device MNEMO_NVRTC=/none) ;;
+	package) end=$(bench package 60) ;;
 	score) end=$(bench score 190) ;;
 	nearest) end=$(bench nearest 50) ;;
 	sampler) end=$(bench sampler 80) ;;
@@ -153,7 +154,7 @@ done
 	for step in $all; do echo "| $step | $(cat "$parts/$step.end" 2>/dev/null || echo "not run") |"; done
 	printf '\n| tests | passed | s | passed only by themselves | failed by themselves | not tried by themselves |\n|---|---|---|---|---|---|\n'
 	for step in tests-host tests-device tests-ptx; do cat "$parts/$step.md" 2>/dev/null; done
-	for step in score nearest sampler graph; do cat "$parts/$step.md" 2>/dev/null; done
+	for step in package score nearest sampler graph; do cat "$parts/$step.md" 2>/dev/null; done
 } >"$out/table.md"
 cat "$out/table.md"
 exit $well
