@@ -169,7 +169,7 @@ def number(v):
 
 
 def percent(share):
-    return None if share is None else f"{100 * share:.2g} %"
+    return None if share is None else f"{number(100 * share)} %"
 
 
 def ratios(times, accurate):

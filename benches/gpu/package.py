@@ -24,6 +24,9 @@ def package(bench, on_cuda, peak):
         table.row("import mnemo.torch", "failed")
         return
     for check in (bits, strides, streams, derivatives, times, compiled, sampling, models):
+        if check is models and on_cuda and bench.device.type != "cuda":
+            table.row(check.__doc__.rstrip("."), "not run: PyTorch needs CUDA for it")
+            continue
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 check(Subjects(mnemo, bench.device, on_cuda))

@@ -11,7 +11,8 @@
 #   tests-ptx            the same without NVRTC, with the kernels that are in the library
 #   package score nearest sampler graph   bench.py
 # The exit status is 0 if every step that was asked for passed. Each has a time limit, and none stops the others.
-# Environment: PYTHON (python3; one with PyTorch and CUDA), MNEMO_NVRTC (a file; else looked for), FILTER (of tests; c_abi).
+# Environment: PYTHON (python3; one with PyTorch and CUDA), MNEMO_NVRTC (a file; else looked for), FILTER and SKIP (names of tests, or
+# parts of them, that run and do not: c_abi:: and bytes::, which is about the CPU's integer kernels).
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-gpu-results}
@@ -25,7 +26,7 @@ mkdir -p "$out" || exit 2
 out=$(cd "$out" && pwd)
 log=$out/log.txt
 python=${PYTHON:-python3}
-filter=${FILTER:-c_abi}
+filter=${FILTER:-c_abi::} skip=${SKIP:-bytes::}
 cache=$(mktemp -d) || exit 2
 trap 'rm -rf "$cache"' EXIT
 # Kernels are compiled here and now, and nothing stays behind.
@@ -84,10 +85,10 @@ tests() { # STEP SECONDS VARIABLE=VALUE ...
 	step=$1 seconds=$2
 	shift 2
 	said=$parts/$step.txt
-	"$here/suite" --list "$filter" 2>>"$log" | sed -n 's/: test$//p' >"$parts/$step.all"
+	"$here/suite" --list "$filter" --skip "$skip" 2>>"$log" | sed -n 's/: test$//p' >"$parts/$step.all"
 	count=$(wc -l <"$parts/$step.all")
 	begin=$(date +%s)
-	limited "$seconds" env "$@" "$here/suite" "$filter" >"$said" 2>&1
+	limited "$seconds" env "$@" "$here/suite" "$filter" --skip "$skip" >"$said" 2>&1
 	status=$?
 	took=$(($(date +%s) - begin))
 	cat "$said" >>"$log"
@@ -152,6 +153,7 @@ done
 	cat "$parts/machine.md" 2>/dev/null || echo "## $(date +%F), no description"
 	printf '\n| step | |\n|---|---|\n'
 	for step in $all; do echo "| $step | $(cat "$parts/$step.end" 2>/dev/null || echo "not run") |"; done
+	printf '\nTests of the suite: %s, without %s.\n' "$filter" "$skip"
 	printf '\n| tests | passed | s | passed only by themselves | failed by themselves | not tried by themselves |\n|---|---|---|---|---|---|\n'
 	for step in tests-host tests-device tests-ptx; do cat "$parts/$step.md" 2>/dev/null; done
 	for step in package score nearest sampler graph; do cat "$parts/$step.md" 2>/dev/null; done
