@@ -34,14 +34,16 @@ def describe(on_cuda, device):
     told = context.describe()
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     print(f"## {datetime.date.today()}, {name}\n")
-    print(f"mnemo {lib.mnemo_version().decode()} ({told['instruction_set']}), torch {version('torch')}, Python {platform.python_version()}.")
+    print(f"mnemo {lib.mnemo_version().decode()} ({told['instruction_set']}), torch {version('torch')}, "
+          f"Python {platform.python_version()}.")
     print(f"\n`mnemo_context_describe`: `{json.dumps(told)}`")
     if told.get("nvrtc") and told["kernels"]["ptx"] > 0:
         print(f"\n**NVRTC {told['nvrtc']} is there, but what it makes is not what runs: {told['kernels']['ptx']} files of kernels are the "
               "library's own PTX.**")
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        print(f"\n{properties.multi_processor_count} multiprocessors, {properties.total_memory / 2**30:.0f} GiB; CUDA of PyTorch {torch.version.cuda}.")
+        print(f"\n{properties.multi_processor_count} multiprocessors, {properties.total_memory / 2**30:.0f} GiB; "
+              f"CUDA of PyTorch {torch.version.cuda}.")
         if floors.peak_of(name) is None:
             print(f"\nThe peaks of {name} are unknown: no shares of floors.")
 

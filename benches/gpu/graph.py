@@ -41,8 +41,8 @@ def cases(device, small):
 
 
 def graph(bench, on_cuda, peak):
-    print(f"\n### CUDA graphs\n\nMilliseconds of mnemo_score_eval at sigma = {SIGMA:g}: called, and replayed from a graph. Bits: a replay with other "
-          "numbers in x against a call.")
+    print(f"\n### CUDA graphs\n\nMilliseconds of mnemo_score_eval at sigma = {SIGMA:g}: called, and replayed from a graph. Bits: a "
+          "replay with other numbers in x against a call.")
     table = Table("data", "B", "N", "d", "called", "replayed", "called / replayed", "bits")
     for data, batch in cases(bench.device, bench.small):
         batch = min(batch, 24) if bench.small else batch

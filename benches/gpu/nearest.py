@@ -41,6 +41,7 @@ def nearest(bench, on_cuda, peak):
             found = bench.race(what, works, 1 if bench.small else ROW)
             told = bench.attempt(f"{what}, errors", lambda: judge(bench, data, what, x, k, found), True)
             if told is None:
+                times.missing("failed", *shape, k)
                 continue
             ms = found["mnemo"].ms if "mnemo" in found else None
             floor = floors.shares(floors.nearest(peak, batch, data.n, data.d, data.row_bytes), ms)

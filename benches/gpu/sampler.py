@@ -174,8 +174,8 @@ def rows(bench, table, what, found, reference, floor):
 
 
 def sampler(bench, on_cuda, peak):
-    print(f"\n### Samplers\n\nMilliseconds of a whole run. Errors: the largest of a number at the end, of {CHECKED} samples, against the same "
-          f"steps in float64 by differences; accurate: at most {PROMISED:g}. Graphs: the whole run captured once and replayed.")
+    print(f"\n### Samplers\n\nMilliseconds of a whole run. Errors: the largest of a number at the end, of {CHECKED} samples, against "
+          f"the same steps in float64 by differences; accurate: at most {PROMISED:g}. Graphs: the whole run captured once and replayed.")
     table = Table("run", "by", "ms", "time / mnemo", "error", "share of float64 floor", "share of bf16 floor",
                   "best accurate peer / mnemo", "best peer / mnemo")
     for name, part in (("images", images), ("plane", plane)):

@@ -68,6 +68,7 @@ def case(bench, on_cuda, peak, times, data, shape, others):
         found = bench.race(what, works, 1 if bench.small else ROW)
         told = bench.attempt(f"{what}, errors", lambda: judge(bench, data, what, x, sigma, model, others, found), True)
         if told is None:
+            times.missing("failed", *shape, f"{sigma:g}")
             continue
         accurate = {name: name in told and told[name][1] <= PROMISED for name in found}
         ms = found["mnemo"].ms if "mnemo" in found else None
