@@ -17,10 +17,13 @@ use crate::tensor::Matrix;
 pub const SEGMENT: usize = 4096;
 /// Queries of a block at most.
 pub const QUERIES: usize = 256;
-/// Up to this dimension one kernel makes distances, weights and sums, without a buffer between (kernels/small.cu).
+/// Up to these dimensions one kernel makes distances, weights and sums, without a buffer between: kernels/small.cu and
+/// kernels/flash.cu.
 const SMALL: usize = 16;
-/// Queries of a block at most, of small dimension.
-const SMALL_QUERIES: usize = 4096;
+/// See [`SMALL`].
+const FLASH: usize = 128;
+/// Queries of a block at most, of these dimensions.
+const FUSED_QUERIES: usize = 4096;
 /// Bytes that buffers of a block of queries may take, unless one segment takes more.
 const BUFFERS: usize = 64 << 20;
 const NUMBER: usize = size_of::<f64>();
@@ -104,7 +107,7 @@ struct Sums<'a, 's> {
     segments: Segments,
     x: u64,
     precision: Block,
-    /// One number per query and row: `[queries, segments, SEGMENT]`. None of small dimension, unless in a second pass.
+    /// One number per query and row: `[queries, segments, SEGMENT]`. None where the first pass is one kernel and there is no second.
     weights: Option<Block>,
     /// The same, for second passes.
     values: Option<Block>,
@@ -117,7 +120,7 @@ struct Sums<'a, 's> {
 impl<'a, 's> Sums<'a, 's> {
     fn new(session: &'a Session<'s>, rows: &'a Taken, x: u64, precision: &[f64], second_pass: bool) -> Result<Self> {
         let (queries, dim) = (precision.len(), rows.raw.dim as usize);
-        let weighted = dim > SMALL || second_pass;
+        let weighted = dim > FLASH || second_pass;
         let columns = usize::from(weighted) + usize::from(second_pass);
         let bytes = NUMBER * (columns * SEGMENT + dim + 2) + size_of::<Record>();
         let segments = Segments::new(rows.raw.count as usize, queries, bytes);
@@ -167,8 +170,8 @@ impl<'a, 's> Sums<'a, 's> {
         self.weights.as_ref().expect("made where a pass has weights")
     }
 
-    /// Records, and partial ← Σ w (y - shift), of small dimension; `shift` is x or NULL for 0, `partial` may be NULL.
-    fn small(&self, part: Part, shift: u64, partial: u64) -> Result<()> {
+    /// Records, and partial ← Σ w (y - shift), by one kernel; `shift` is x or NULL for 0, `partial` may be NULL.
+    fn fused(&self, part: Part, shift: u64, partial: u64) -> Result<()> {
         let (rows, x, precision, whole) = (self.rows.raw, self.x, self.precision.address(), i32::from(shift == 0));
         let (session, records) = (self.session, self.records.address());
         let grid = [self.queries.div_ceil(32), part.segments as usize, 1];
@@ -176,7 +179,10 @@ impl<'a, 's> Sums<'a, 's> {
             ..=2 => launch!(session, "small_2", grid, rows, part, x, precision, whole, records, partial),
             3..=4 => launch!(session, "small_4", grid, rows, part, x, precision, whole, records, partial),
             5..=8 => launch!(session, "small_8", grid, rows, part, x, precision, whole, records, partial),
-            _ => launch!(session, "small_16", grid, rows, part, x, precision, whole, records, partial),
+            9..=SMALL => launch!(session, "small_16", grid, rows, part, x, precision, whole, records, partial),
+            17..=32 => launch!(session, "flash_32", grid, shared flash_shared(32), rows, part, x, precision, whole, records, partial),
+            33..=64 => launch!(session, "flash_64", grid, shared flash_shared(64), rows, part, x, precision, whole, records, partial),
+            _ => launch!(session, "flash_128", grid, shared flash_shared(128), rows, part, x, precision, whole, records, partial),
         }
     }
 
@@ -205,13 +211,13 @@ impl<'a, 's> Sums<'a, 's> {
             exec.check()?;
             let merge_records =
                 || launch!(session, "merge_records", blocks(self.queries), part, precision, records, running, scales);
-            if self.dim <= SMALL {
+            if self.dim <= FLASH {
                 if means.is_empty() {
-                    self.small(part, 0, 0)?;
+                    self.fused(part, 0, 0)?;
                     merge_records()?;
                 }
                 for (i, &(shift, to)) in means.iter().enumerate() {
-                    self.small(part, shift, self.partial.address())?;
+                    self.fused(part, shift, self.partial.address())?;
                     // The second time the records are the same.
                     if i == 0 {
                         merge_records()?;
@@ -263,6 +269,11 @@ impl<'a, 's> Sums<'a, 's> {
     }
 }
 
+/// Bytes of shared memory that kernels/flash.cu wants for dimensions of at most `most`.
+const fn flash_shared(most: usize) -> usize {
+    (64 * (most + 1) + 32 * 33) * NUMBER
+}
+
 /// to ← |y - x|² of the rows of some segments.
 pub fn measure(session: &Session<'_>, rows: &Taken, part: Part, x: u64, to: &Block) -> Result<()> {
     match tiles(part, SEGMENT) {
@@ -293,7 +304,7 @@ pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec:
     let (batch, dim) = (query.x.rows(), query.x.cols());
     let second_pass = out.covariance_trace.is_some() || out.covariance_product.is_some();
     let bounds = out.mean_error.is_some() || out.log_sum_error.is_some();
-    let most = if dim <= SMALL && !second_pass { SMALL_QUERIES } else { QUERIES };
+    let most = if dim <= FLASH && !second_pass { FUSED_QUERIES } else { QUERIES };
     for first in (0..batch).step_by(most) {
         exec.report(first as u64, batch as u64)?;
         let here = first..(first + most).min(batch);

@@ -38,6 +38,7 @@ const SOURCES: &[Source] = &[
     source!("empirical": "weights" "merge_records" "accumulate_8" "accumulate_64" "merge_means" "finish" "reweight"
         "weighted_sums" "merge_sums"),
     source!("small": "small_2" "small_4" "small_8" "small_16"),
+    source!("flash": "flash_32" "flash_64" "flash_128"),
     source!("nearest": "bound_cosines" "select" "finish_nearest"),
 ];
 

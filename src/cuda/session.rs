@@ -119,17 +119,23 @@ impl<'a> Session<'a> {
         )))
     }
 
-    /// Starts a kernel.
+    /// Starts a kernel, with so many bytes of dynamic shared memory.
     ///
     /// # Safety
     /// As [`super::kernels::Kernels::launch`].
-    pub unsafe fn launch(&self, kernel: Kernel, grid: [usize; 3], arguments: &mut [*mut c_void]) -> Result<()> {
+    pub unsafe fn launch(
+        &self,
+        kernel: Kernel,
+        grid: [usize; 3],
+        shared: usize,
+        arguments: &mut [*mut c_void],
+    ) -> Result<()> {
         let mut sizes = [0; 3];
         for (size, wanted) in sizes.iter_mut().zip(grid) {
             *size =
                 u32::try_from(wanted).map_err(|_| Error::shape(format!("a batch of {wanted} blocks is too large")))?;
         }
-        let shape = Shape { grid: sizes, block: THREADS, shared: 0 };
+        let shape = Shape { grid: sizes, block: THREADS, shared: shared as u32 };
         // SAFETY: the caller's promise.
         unsafe { self.engine.kernels.launch(kernel, shape, self.stream, arguments) }
     }
@@ -144,13 +150,17 @@ pub fn blocks(count: usize) -> [usize; 3] {
     [count.div_ceil(THREADS as usize).min(MOST), 1, 1]
 }
 
-/// Starts a kernel of the session with these arguments, which must be of the kernel's types, each a variable or a value.
+/// Starts a kernel of the session with these arguments, which must be of the kernel's types, each a variable or a value;
+/// after `shared` come bytes of dynamic shared memory.
 macro_rules! launch {
-    ($session:expr, $kernel:literal, $grid:expr, $($argument:expr),* $(,)?) => {{
+    ($session:expr, $kernel:literal, $grid:expr, shared $shared:expr, $($argument:expr),* $(,)?) => {{
         const KERNEL: $crate::cuda::kernels::Kernel = $crate::cuda::kernels::Kernel::named($kernel);
         // SAFETY: types and order are those of the kernel's declaration in kernels/; the blocks named live until the
         // stream has passed, because their memory is used again on the same stream only.
-        unsafe { $session.launch(KERNEL, $grid, &mut [$((&raw const *&$argument).cast_mut().cast()),*]) }
+        unsafe { $session.launch(KERNEL, $grid, $shared, &mut [$((&raw const *&$argument).cast_mut().cast()),*]) }
     }};
+    ($session:expr, $kernel:literal, $grid:expr, $($argument:expr),* $(,)?) => {
+        $crate::cuda::session::launch!($session, $kernel, $grid, shared 0, $($argument),*)
+    };
 }
 pub(super) use launch;

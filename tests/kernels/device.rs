@@ -173,12 +173,18 @@ impl Device {
 
     /// Runs a kernel of kernels/`file`.cu; a fault is a failure.
     pub fn launch(&mut self, file: &str, kernel: &str, grid: [usize; 3], parameters: Parameters) {
+        self.launch_with(file, kernel, grid, 0, parameters);
+    }
+
+    /// The same with so many bytes of dynamic shared memory.
+    pub fn launch_with(&mut self, file: &str, kernel: &str, grid: [usize; 3], shared: usize, parameters: Parameters) {
         if !self.loaded.contains_key(file) {
             let module = module(file, self.build);
             let loaded = Loaded::new(module, &mut self.memory).unwrap_or_else(|e| panic!("{file}: {e}"));
             self.loaded.insert(file.to_owned(), loaded);
         }
-        let launch = Launch { grid: grid.map(|n| n as u32), block: [THREADS, 1, 1], dynamic_shared_bytes: 0 };
+        let launch =
+            Launch { grid: grid.map(|n| n as u32), block: [THREADS, 1, 1], dynamic_shared_bytes: shared as u32 };
         let done = self.loaded[file].launch(kernel, &launch, &parameters.0, &mut self.memory);
         done.unwrap_or_else(|fault| panic!("{kernel}: {fault}"));
     }

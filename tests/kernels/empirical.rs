@@ -37,25 +37,39 @@ impl Answer {
     }
 }
 
-/// How the kernels are driven; no bit may depend on it.
+/// Which kernels make the first pass.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    /// Those for any rows.
+    Any,
+    /// kernels/small.cu, for rows of at most so many numbers.
+    Small(usize),
+    /// kernels/flash.cu, likewise.
+    Flash(usize),
+}
+
+/// How the kernels are driven; no bit may depend on it, but for which kernels make the first pass.
 #[derive(Clone, Copy, Debug)]
 struct Way {
+    first: First,
     tile: (usize, usize),
     /// Segments of a part.
     segments: usize,
-    /// The first pass by kernels/small.cu, for rows of at most so many numbers.
-    small: Option<usize>,
 }
 
 impl Way {
     /// By tiles of this shape.
     fn tiled(tile: usize, segments: usize) -> Self {
-        Self { tile: tiles()[tile], segments, small: None }
+        Self { first: First::Any, tile: tiles()[tile], segments }
     }
 
     /// By the kernel for rows of at most `most` numbers.
     fn small(most: usize, segments: usize) -> Self {
-        Self { tile: tiles()[0], segments, small: Some(most) }
+        Self { first: First::Small(most), tile: tiles()[0], segments }
+    }
+
+    fn flash(most: usize, segments: usize) -> Self {
+        Self { first: First::Flash(most), tile: tiles()[0], segments }
     }
 }
 
@@ -149,17 +163,20 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
         let segments = part.segments as usize;
         let records = pass.device.empty::<Record>(queries * segments);
         let scales = pass.device.empty::<f64>(2 * queries * segments);
-        let partial = if let Some(most) = way.small {
+        let (file, most, shared) = match way.first {
+            First::Any => ("", 0, 0),
+            First::Small(most) => ("small", most, 0),
+            First::Flash(most) => ("flash", most, (64 * (most + 1) + 32 * 33) * size_of::<f64>()),
+        };
+        let partial = if most > 0 {
             let partial = pass.device.empty(segments * queries * dim);
-            let (grid, name) = ([queries.div_ceil(32), segments, 1], format!("mnemo_small_{most}"));
+            let (grid, name) = ([queries.div_ceil(32), segments, 1], format!("mnemo_{file}_{most}"));
             let whole = pass.device.empty(segments * queries * dim);
-            let parameters = with![rows, *part, &x_there, &pass.precision, 1i32, &records, &whole];
-            pass.device.launch("small", &name, grid, parameters);
             // The mean may be left out.
-            let parameters = with![rows, *part, &x_there, &pass.precision, 0i32, &records, NONE];
-            pass.device.launch("small", &name, grid, parameters);
-            let parameters = with![rows, *part, &x_there, &pass.precision, 0i32, &records, &partial];
-            pass.device.launch("small", &name, grid, parameters);
+            for (is_whole, to) in [(1i32, Some(&whole)), (0, None), (0, Some(&partial))] {
+                let parameters = with![rows, *part, &x_there, &pass.precision, is_whole, &records, to];
+                pass.device.launch_with(file, &name, grid, shared, parameters);
+            }
             whole_is_part_and_x(&pass, &records, (&whole, &partial), x, segments);
             partial
         } else {
@@ -265,10 +282,12 @@ fn check(build: Build, question: &Question<'_>) {
     let want = by_loops(question);
     check_ways(build, question, &want, &[Way::tiled(0, 1), Way::tiled(1, 2), Way::tiled(0, segments)]);
     let dim = question.data.dim;
-    let mut small: Vec<Way> = [2, 4, 8, 16].into_iter().filter(|most| dim <= *most).map(|m| Way::small(m, 1)).collect();
-    if let Some(first) = small.first().copied() {
-        small.push(Way { segments, ..first });
-        check_ways(build, question, &want, &small);
+    for (widths, way) in [([2, 4, 8, 16].as_slice(), Way::small as fn(_, _) -> _), (&[32, 64, 128], Way::flash)] {
+        let mut ways: Vec<Way> = widths.iter().filter(|most| dim <= **most).map(|most| way(*most, 1)).collect();
+        if let Some(first) = ways.first().copied() {
+            ways.push(Way { segments, ..first });
+            check_ways(build, question, &want, &ways);
+        }
     }
 }
 
@@ -340,6 +359,20 @@ fn the_library_has_segments_of_4096_rows() {
 }
 
 #[test]
+fn many_tiles_of_a_segment_agree_with_plain_loops() {
+    // flash.cu takes 32 rows at a time: here the nearest row changes from tile to tile, and rows are alike in two of them.
+    for (dim, queries) in [(2, 33), (33, 5), (64, 40), (100, 31)] {
+        let mut values = normals(20, 210 * dim);
+        values.copy_within(40 * dim..41 * dim, 150 * dim);
+        let data = Data::new(&values, dim, Dtype::F32, 1.0, 0.0);
+        let mut x = normals(21, queries * dim);
+        x[..dim].copy_from_slice(data.row(150));
+        let precision: Vec<f64> = (0..queries).map(|q| [1e-3, 0.3, 8.0, 1e4][q % 4]).collect();
+        check(Build::Library, &Question { data: &data, x: &x, precision: &precision, tangent: None });
+    }
+}
+
+#[test]
 fn a_subset_takes_part_alone() {
     let data = Data::normal(3, 200, 5, Dtype::U8);
     let x = normals(4, 3 * 5);
@@ -371,7 +404,7 @@ fn extreme_precisions_leave_the_nearest_row_alone() {
     let x = normals(8, 6);
     let question = Question { data: &data, x: &x, precision: &[1e140, 1e-150], tangent: Some(&x) };
     let want = by_loops(&question);
-    for way in [Way::tiled(0, 1), Way::small(4, 2)] {
+    for way in [Way::tiled(0, 1), Way::small(4, 2), Way::flash(32, 2)] {
         let answer = by_kernels(Build::Small, way, &question);
         assert_eq!(answer.log_sum, [f64::NEG_INFINITY, want.log_sum[1]]);
         assert_eq!(answer.entropy, [0.0, 0.0]);
@@ -415,7 +448,7 @@ fn tiny_entropies_keep_their_digits() {
     (values[0], values[39]) = (0.0, 1.0);
     let far = Data::new(&values, 1, Dtype::F64, 1.0, 0.0);
     let over_segments = Question { data: &far, ..question };
-    for way in [Way::tiled(0, 1), Way::small(2, 1)] {
+    for way in [Way::tiled(0, 1), Way::small(2, 1), Way::flash(32, 1)] {
         for question in [&question, &over_segments] {
             // Of the argument, exact here, and of the exponential on both sides.
             assert_near(&by_kernels(Build::Small, way, question).entropy, &[want], 16.0 * U, 0.0, "entropy");
@@ -425,7 +458,8 @@ fn tiny_entropies_keep_their_digits() {
 
 #[test]
 fn a_query_has_the_same_bits_alone_and_in_a_batch() {
-    for (dim, ways) in [(19, [Way::tiled(1, 2), Way::tiled(0, 5)]), (5, [Way::small(8, 2), Way::small(8, 5)])] {
+    let each = [(19, [Way::tiled(1, 2), Way::tiled(0, 5)]), (5, [Way::small(8, 2), Way::small(8, 5)])];
+    for (dim, ways) in each.into_iter().chain([(70, [Way::flash(128, 2), Way::flash(128, 5)])]) {
         let data = Data::normal(10, 131, dim, Dtype::F32);
         let (x, precision) = (normals(11, 66 * dim), vec![4.0; 66]);
         let question = Question { data: &data, x: &x, precision: &precision, tangent: Some(&x) };
