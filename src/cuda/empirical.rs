@@ -180,9 +180,15 @@ impl<'a, 's> Sums<'a, 's> {
             3..=4 => launch!(session, "small_4", grid, rows, part, x, precision, whole, records, partial),
             5..=8 => launch!(session, "small_8", grid, rows, part, x, precision, whole, records, partial),
             9..=SMALL => launch!(session, "small_16", grid, rows, part, x, precision, whole, records, partial),
-            17..=32 => launch!(session, "flash_32", grid, shared flash_shared(32), rows, part, x, precision, whole, records, partial),
-            33..=64 => launch!(session, "flash_64", grid, shared flash_shared(64), rows, part, x, precision, whole, records, partial),
-            _ => launch!(session, "flash_128", grid, shared flash_shared(128), rows, part, x, precision, whole, records, partial),
+            17..=32 => {
+                launch!(session, "flash_32", grid, shared flash_shared(32), rows, part, x, precision, whole, records, partial)
+            }
+            33..=64 => {
+                launch!(session, "flash_64", grid, shared flash_shared(64), rows, part, x, precision, whole, records, partial)
+            }
+            _ => {
+                launch!(session, "flash_128", grid, shared flash_shared(128), rows, part, x, precision, whole, records, partial)
+            }
         }
     }
 
