@@ -142,11 +142,17 @@ _libc = ctypes.CDLL(None)
 _libc.malloc.restype, _libc.malloc.argtypes = c_void_p, [c_size_t]
 _libc.free.restype, _libc.free.argtypes = None, [c_void_p]
 _FREE = ctypes.cast(_libc.free, c_void_p).value
-_python = ctypes.pythonapi
-_new_capsule, _set_name, is_capsule = _python.PyCapsule_New, _python.PyCapsule_SetName, _python.PyCapsule_IsValid
-_new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, [c_void_p, ctypes.c_char_p, c_void_p]
-_set_name.restype, _set_name.argtypes = ctypes.c_int, [ctypes.py_object, ctypes.c_char_p]
-is_capsule.restype, is_capsule.argtypes = ctypes.c_int, [ctypes.py_object, ctypes.c_char_p]
+
+
+def _python(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of Python's, of our own: those of `ctypes.pythonapi` are everybody's to set types on."""
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
+
+
+_new_capsule = _python("PyCapsule_New", ctypes.py_object, c_void_p, ctypes.c_char_p, c_void_p)
+_set_name = _python("PyCapsule_SetName", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
+is_capsule = _python("PyCapsule_IsValid", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
+pointer_of = _python("PyCapsule_GetPointer", c_void_p, ctypes.py_object, ctypes.c_char_p)
 # Capsules keep these addresses.
 NAME, NAME_VERSIONED, _USED = b"dltensor", b"dltensor_versioned", b"used_dltensor"
 

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import operator
-from ctypes import c_void_p
 from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -48,10 +46,6 @@ _DL_TYPES = {
 }
 
 
-_capsule = ctypes.pythonapi.PyCapsule_GetPointer
-_capsule.restype, _capsule.argtypes = c_void_p, [ctypes.py_object, ctypes.c_char_p]
-
-
 class _Strided(NamedTuple):
     """Memory of any device: strides in elements."""
 
@@ -87,12 +81,12 @@ def _from_dlpack(name: str, producer: Any, stream: int) -> _Strided:
         raise TypeError(f"{name}: no DLPack view of this {type(producer).__name__}: {error}") from error
     read_only = True  # a capsule of before DLPack 1.0 does not say, and JAX's arrays must not be written to
     if _device.is_capsule(capsule, _device.NAME_VERSIONED):
-        versioned = _device.DLVersioned.from_address(_capsule(capsule, _device.NAME_VERSIONED))
+        versioned = _device.DLVersioned.from_address(_device.pointer_of(capsule, _device.NAME_VERSIONED))
         if versioned.major != 1:
             raise TypeError(f"{name}: DLPack version {versioned.major}; known is 1")
         tensor, read_only = versioned.tensor, bool(versioned.flags & _DL_READ_ONLY)
     elif _device.is_capsule(capsule, _device.NAME):
-        tensor = _device.DLTensor.from_address(_capsule(capsule, _device.NAME))
+        tensor = _device.DLTensor.from_address(_device.pointer_of(capsule, _device.NAME))
     else:
         raise TypeError(f"{name}: __dlpack__ of this {type(producer).__name__} returned no DLPack capsule")
     found = _DL_TYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None

@@ -257,6 +257,16 @@ def test_numpy_takes_a_lent_array_and_gives_it_back():
     assert np.from_dlpack(vector).strides == (8,)
 
 
+def test_others_may_set_types_on_pythonapi(monkeypatch):
+    for name in ("New", "SetName", "IsValid", "GetPointer"):
+        monkeypatch.setattr(getattr(ctypes.pythonapi, f"PyCapsule_{name}"), "argtypes", [ctypes.POINTER(_abi.mnemo_error)] * 3)
+    x = np.arange(30.0).reshape(6, 5)
+    array = _device.DeviceArray(lent_tensor(x, (1, 0)), 2, 0)
+    np.testing.assert_array_equal(np.from_dlpack(array), x)
+    assert _tensor.matrix("x", array).tensor.data == x.ctypes.data
+    array._end()
+
+
 def test_another_stream_waits_for_that_of_the_call(monkeypatch):
     waited = []
     monkeypatch.setattr(_device, "wait", waited.append)

@@ -73,9 +73,7 @@ def lent(array):
     """The numbers of an array that a callback is lent: waits for the stream of the call."""
     capsule = array.__dlpack__(stream=1, max_version=(1, 0))
     name = _device.NAME_VERSIONED
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    tensor = _device.DLVersioned.from_address(pointer(capsule, name)).tensor
+    tensor = _device.DLVersioned.from_address(_device.pointer_of(capsule, name)).tensor
     assert (tensor.device_type, tensor.device_id) == (2, 0)
     host = np.empty(array.shape, array.dtype)
     cuda("cuStreamSynchronize", c_void_p(array.stream))
