@@ -49,6 +49,7 @@ test: tools
 	tests/c/run.sh $(BUILT) include --valgrind
 	$(MAKE) sanitized
 	tests/c/run.sh $(ASAN)/$(TRIPLE)/release include --sanitize
+	tests/cuda/run.sh
 	tests/fuzz/run.sh
 	$(MAKE) prefix
 	tests/cpp/run.sh $(HERE)
