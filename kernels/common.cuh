@@ -38,7 +38,7 @@ struct Rows {
 struct Part {
     long long count; // rows that take part, of all segments
     long long first_segment;
-    int segments;
+    int segments; // at most 65535, the most that a grid has across its lesser axes
     int queries;
 };
 

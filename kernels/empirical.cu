@@ -104,7 +104,7 @@ template <class S>
 __device__ inline void accumulate(const Rows &rows, const Part &part, const double *weights,
                                   const double *multiplier, const double *shift, double *partial) {
     __shared__ Stage<S::COLUMNS> of_rows;
-    __shared__ Stage<S::QUERIES> of_weights;
+    __shared__ Stage<S::QUERIES> of_weights[2];
     const int segment = blockIdx.z;
     const long long start = start_of(part, segment);
     const int count = rows_of(part, segment);
@@ -114,8 +114,9 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
     const int own_column = threadIdx.x % S::COLUMNS, own_row = threadIdx.x / S::COLUMNS;
     constexpr int ROWS_APART = THREADS / S::COLUMNS, QUERIES_APART = THREADS / KSTEP;
     const int own_c = threadIdx.x % KSTEP, own_query = threadIdx.x / KSTEP;
+    const long long own_weights = buffer_at(part, first_query + own_query, segment);
     double next_row[S::RIGHT], next_weight[S::LEFT];
-    const auto fetch = [&](int from) {
+    const auto fetch_rows = [&](int from) {
         long long row[S::RIGHT];
         int column[S::RIGHT];
 #pragma unroll
@@ -125,24 +126,32 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
             row[i] = c < count && column[i] < rows.dim ? start + c : -1;
         }
         values_of(rows, row, column, next_row);
+    };
+    const auto fetch_weights = [&](int from) {
 #pragma unroll
         for (int i = 0; i < S::LEFT; i++) {
-            const int slot = own_query + i * QUERIES_APART, query = first_query + slot, c = from + own_c;
+            const int slot = own_query + i * QUERIES_APART, c = from + own_c;
             next_weight[i] = 0.0;
-            if (slot < S::QUERIES && query < part.queries && c < count) {
-                const long long at = buffer_at(part, query, segment) + c;
+            if (slot < S::QUERIES && first_query + slot < part.queries && c < count) {
+                const long long at = own_weights + i * (QUERIES_APART * (long long)part.segments * SEGMENT) + c;
                 next_weight[i] = multiplier ? weights[at] * multiplier[at] : weights[at];
             }
         }
     };
-    const auto stage = [&]() {
+    const auto stage_rows = [&]() {
 #pragma unroll
         for (int i = 0; i < S::RIGHT; i++) of_rows[own_row + i * ROWS_APART][own_column] = next_row[i];
+    };
+    // Says whether one of them is not 0.
+    const auto stage_weights = [&](int side) {
+        bool any = false;
 #pragma unroll
         for (int i = 0; i < S::LEFT; i++) {
             const int slot = own_query + i * QUERIES_APART;
-            if (slot < S::QUERIES) of_weights[own_c][slot] = next_weight[i];
+            if (slot < S::QUERIES) of_weights[side][own_c][slot] = next_weight[i];
+            any |= next_weight[i] != 0.0;
         }
+        return any;
     };
 
     const int across = threadIdx.x % S::ACROSS, down = threadIdx.x / S::ACROSS;
@@ -156,26 +165,33 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
             origin[q][c] = there ? shift[(long long)query * rows.dim + column] : 0.0;
         }
     }
-    // One turn ahead: the first only fetches.
+    // Weights are two turns ahead and rows one, so that rows which weigh nothing are not read; where the kernel of the
+    // mixture is narrow these are most. The first turn only fetches.
+    fetch_weights(0);
+    bool weigh = false;
     for (int from = -KSTEP; from < count; from += KSTEP) {
-        if (from >= 0) stage();
-        __syncthreads();
-        if (from + KSTEP < count) fetch(from + KSTEP);
-        if (from < 0) continue;
-        const int steps = count - from < KSTEP ? count - from : KSTEP;
-#pragma unroll 2
-        for (int k = 0; k < steps; k++) {
-            double y[S::C];
+        const int side = from / KSTEP & 1;
+        if (weigh) stage_rows();
+        const bool next_weigh = __syncthreads_or(stage_weights(1 - side));
+        fetch_weights(from + 2 * KSTEP);
+        if (next_weigh) fetch_rows(from + KSTEP);
+        if (weigh) {
+            const int steps = count - from < KSTEP ? count - from : KSTEP;
+#pragma unroll(S::Q * S::C < 16 ? 2 : 1)
+            for (int k = 0; k < steps; k++) {
+                double y[S::C];
 #pragma unroll
-            for (int c = 0; c < S::C; c++) y[c] = of_rows[k][across + c * S::ACROSS];
+                for (int c = 0; c < S::C; c++) y[c] = of_rows[k][across + c * S::ACROSS];
 #pragma unroll
-            for (int q = 0; q < S::Q; q++) {
-                const double w = of_weights[k][down + q * S::DOWN];
+                for (int q = 0; q < S::Q; q++) {
+                    const double w = of_weights[side][k][down + q * S::DOWN];
 #pragma unroll
-                for (int c = 0; c < S::C; c++) sum[q][c] = fma(w, y[c] - origin[q][c], sum[q][c]);
+                    for (int c = 0; c < S::C; c++) sum[q][c] = fma(w, y[c] - origin[q][c], sum[q][c]);
+                }
             }
+            __syncthreads();
         }
-        __syncthreads();
+        weigh = next_weigh;
     }
 
 #pragma unroll
@@ -183,8 +199,9 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
 #pragma unroll
         for (int c = 0; c < S::C; c++) {
             const int query = first_query + down + q * S::DOWN, column = first_column + across + c * S::ACROSS;
+            // Rows left out would have made 0 of a -0: no sum is one.
             if (query < part.queries && column < rows.dim)
-                partial[((long long)segment * part.queries + query) * rows.dim + column] = sum[q][c];
+                partial[((long long)segment * part.queries + query) * rows.dim + column] = sum[q][c] + 0.0;
         }
     }
 }

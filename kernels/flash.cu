@@ -4,7 +4,8 @@
 // mnemo_flash_32, mnemo_flash_64, mnemo_flash_128(rows, part, x, precision, whole, records, partial)
 //     rows.dim at most the number D in the name.
 //     records [queries, segments] as in empirical.cu; partial [segments, queries, dim] <- sum over the segment of
-//     w (y - x_q), or where `whole` is not 0 of w y; or NULL. Next come mnemo_merge_records and mnemo_merge_means of empirical.cu.
+//     w (y - x_q), or where `whole` is not 0 of w y; or NULL. Next come mnemo_merge_records and mnemo_merge_means of
+//     empirical.cu.
 //     Block 256; grid (ceil(queries / 32), segments); dynamic shared memory (64 (D + 1) + 32 * 33) * 8 bytes: 25344, 41728
 //     and 74496. More than 48 KB must be allowed for first (CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES).
 //
@@ -153,10 +154,8 @@ __device__ inline void flash(const Rows &rows, const Part &part, const double *x
 #pragma unroll
             for (int e = 0; e < TOGETHER; e++) {
 #pragma unroll
-                for (int j = 0; j < D / WARP; j++) {
-                    const double at = of_x[warp * EACH + first + e][lane + j * WARP];
-                    origin[e][j] = whole ? 0.0 : at;
-                }
+                for (int j = 0; j < D / WARP; j++)
+                    origin[e][j] = whole ? 0.0 : of_x[warp * EACH + first + e][lane + j * WARP];
             }
 #pragma unroll 2
             for (int r = 0; r < ROWS; r++) {

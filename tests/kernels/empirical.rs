@@ -18,7 +18,10 @@ struct Question<'a> {
 /// What is answered.
 #[derive(Debug, PartialEq)]
 struct Answer {
+    /// x + Σ w (y - x).
     mean: Vec<f64>,
+    /// Σ w y.
+    whole: Vec<f64>,
     log_sum: Vec<f64>,
     entropy: Vec<f64>,
     distance: Vec<f64>,
@@ -29,7 +32,7 @@ struct Answer {
 
 impl Answer {
     fn bits(&self) -> Vec<Vec<u64>> {
-        [&self.mean, &self.log_sum, &self.entropy, &self.distance, &self.trace, &self.product]
+        [&self.mean, &self.whole, &self.log_sum, &self.entropy, &self.distance, &self.trace, &self.product]
             .map(|values| bits(values))
             .into_iter()
             .chain([self.nearest.iter().map(|n| *n as u64).collect()])
@@ -127,26 +130,6 @@ impl Pass<'_> {
     }
 }
 
-/// Σ w y = Σ w (y - x) + x Σ w, of each segment.
-fn whole_is_part_and_x(
-    pass: &Pass<'_>,
-    records: &Array<Record>,
-    (whole, part): (&Array<f64>, &Array<f64>),
-    x: &[f64],
-    segments: usize,
-) {
-    let (whole, part, records) =
-        (pass.device.download(whole), pass.device.download(part), pass.device.download(records));
-    let (queries, dim) = (pass.queries, x.len() / pass.queries);
-    for (at, (whole, part)) in whole.iter().zip(&part).enumerate() {
-        let (segment, query, j) = (at / (queries * dim), at / dim % queries, at % dim);
-        let (total, x) = (1.0 + records[query * segments + segment].rest, x[query * dim + j]);
-        // Sums of at most 4096 terms, each rounded; y is of the size of x and its distance from it.
-        let size = total * x.abs() + part.abs() + whole.abs();
-        assert!((whole - part - total * x).abs() <= 1e-12 * (size + total), "{whole} {part} {total} {x}");
-    }
-}
-
 /// The whole of it by the kernels: means relative to x, then what needs them.
 fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     let Question { data, x, precision, tangent } = question;
@@ -155,7 +138,8 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     let rows = data.upload(device);
     let (x_there, precision) = (device.upload(x), device.upload(precision));
     let mut pass = Pass { device, way, rows, queries, precision };
-    let (running, offset) = (pass.device.empty::<Record>(queries), pass.device.empty::<f64>(queries * dim));
+    let running = pass.device.empty::<Record>(queries);
+    let [offset, whole] = [(); 2].map(|()| pass.device.empty::<f64>(queries * dim));
     let per_query = [queries.div_ceil(256), 1, 1];
     let parts = pass.parts();
     for part in &parts {
@@ -168,28 +152,29 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
             First::Small(most) => ("small", most, 0),
             First::Flash(most) => ("flash", most, (64 * (most + 1) + 32 * 33) * size_of::<f64>()),
         };
-        let partial = if most > 0 {
-            let partial = pass.device.empty(segments * queries * dim);
-            let (grid, name) = ([queries.div_ceil(32), segments, 1], format!("mnemo_{file}_{most}"));
-            let whole = pass.device.empty(segments * queries * dim);
-            // The mean may be left out.
-            for (is_whole, to) in [(1i32, Some(&whole)), (0, None), (0, Some(&partial))] {
-                let parameters = with![rows, *part, &x_there, &pass.precision, is_whole, &records, to];
-                pass.device.launch_with(file, &name, grid, shared, parameters);
+        let (partial, partial_whole) = if most > 0 {
+            let [partial, partial_whole] = [(); 2].map(|()| pass.device.empty(segments * queries * dim));
+            let grid = [queries.div_ceil(32), segments, 1];
+            // Of rows less x, of rows, and none.
+            for (whole, partial) in [(0, Some(&partial)), (1, Some(&partial_whole)), (0, None)] {
+                let parameters = with![rows, *part, &x_there, &pass.precision, whole, &records, partial];
+                pass.device.launch_with(file, &format!("mnemo_{file}_{most}"), grid, shared, parameters);
             }
-            whole_is_part_and_x(&pass, &records, (&whole, &partial), x, segments);
-            partial
+            (partial, partial_whole)
         } else {
             let weights = pass.measured(*part, &x_there, None);
             let parameters = with![*part, &pass.precision, &weights, &records];
             pass.empirical("mnemo_weights", [queries, segments, 1], parameters);
-            pass.accumulate(*part, &weights, None, Some(&x_there))
+            let partial = pass.accumulate(*part, &weights, None, Some(&x_there));
+            (partial, pass.accumulate(*part, &weights, None, None))
         };
         let parameters = with![*part, &pass.precision, &records, &running, &scales];
         pass.empirical("mnemo_merge_records", per_query, parameters);
         let total = last.then_some(&running);
-        let parameters = with![*part, dim as i32, &partial, &scales, total, &offset];
-        pass.empirical("mnemo_merge_means", [2, 1, 1], parameters);
+        for (partial, to) in [(&partial, &offset), (&partial_whole, &whole)] {
+            let parameters = with![*part, dim as i32, partial, &scales, total, to];
+            pass.empirical("mnemo_merge_means", [2, 1, 1], parameters);
+        }
     }
     let (log_sum, entropy, distance) =
         (pass.device.empty::<f64>(queries), pass.device.empty::<f64>(queries), pass.device.empty::<f64>(queries));
@@ -224,6 +209,7 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     }
     Answer {
         mean,
+        whole: pass.device.download(&whole),
         log_sum: pass.device.download(&log_sum),
         entropy: pass.device.download(&entropy),
         distance: pass.device.download(&distance),
@@ -240,6 +226,7 @@ fn by_loops(question: &Question<'_>) -> Answer {
     let taking_part = data.taking_part();
     let mut answer = Answer {
         mean: Vec::new(),
+        whole: Vec::new(),
         log_sum: Vec::new(),
         entropy: Vec::new(),
         distance: Vec::new(),
@@ -266,6 +253,7 @@ fn by_loops(question: &Question<'_>) -> Answer {
             let along = |y: &[f64]| y.iter().zip(&mean).zip(v).map(|((y, m), v)| (y - m) * v).sum::<f64>();
             answer.product.extend((0..dim).map(|j| rows().map(|(w, y)| w * (y[j] - mean[j]) * along(y)).sum::<f64>()));
         }
+        answer.whole.extend((0..dim).map(|j| rows().map(|(w, y)| w * y[j]).sum::<f64>()));
         answer.mean.extend(mean);
         answer.log_sum.push(rest.ln_1p() - h * best);
         answer.entropy.push(rest.ln_1p() + slope / (1.0 + rest));
@@ -321,6 +309,9 @@ fn check_ways(build: Build, question: &Question<'_>, want: &Answer, ways: &[Way]
         // An offset is a mean of numbers no larger than `far`, so off by the weights' error times that; x is added to it.
         let mean = 2.0 * weight * far + 2.0 * U * (far + x[own.clone()].iter().fold(0.0, |a: f64, v| a.max(v.abs())));
         assert_near(&first.mean[own.clone()], &want.mean[own.clone()], 0.0, mean, &format!("{what}: mean"));
+        let largest = data.values.iter().fold(0.0, |a: f64, v| a.max(v.abs()));
+        let whole = (&first.whole[own.clone()], &want.whole[own.clone()]);
+        assert_near(whole.0, whole.1, 0.0, 2.0 * weight * largest, &format!("{what}: mean of whole rows"));
         // Means that differ by so much move y - mean, of which the next are products.
         let (wide, dim) = (2.0 * far, data.dim as f64);
         let trace = dim * ((4.0 * weight + 4.0 * dim * U) * wide * wide + 4.0 * wide * mean);
@@ -469,6 +460,7 @@ fn a_query_has_the_same_bits_alone_and_in_a_batch() {
             let x = &x[own.clone()];
             let question = Question { data: &data, x, precision: &[4.0], tangent: Some(x) };
             let alone = by_kernels(Build::Small, ways[1], &question);
+            assert_eq!(bits(&alone.whole), bits(&together.whole[own.clone()]));
             assert_eq!(bits(&alone.mean), bits(&together.mean[own.clone()]));
             assert_eq!(bits(&alone.product), bits(&together.product[own]));
             let scalars = |a: &Answer, b: usize| bits(&[a.log_sum[b], a.entropy[b], a.distance[b], a.trace[b]]);
