@@ -12,9 +12,8 @@ pub(crate) const TO_WIDE: u32 = 1;
 pub(crate) const SIGNED: u32 = 2;
 /// Other threads may touch the same place at the same time: volatile, relaxed and so on, and atomics.
 pub(crate) const STRONG: u32 = 4;
-/// Ordered before, or after, what other threads do to the same place.
-pub(crate) const ACQUIRE: u32 = 8;
-pub(crate) const RELEASE: u32 = 16;
+/// A fence comes with it: what the thread did before is seen by those who read the place.
+pub(crate) const RELEASE: u32 = 8;
 
 /// A slot of a vector that nobody wants, `_`.
 pub(crate) const SINK: u32 = u32::MAX;
@@ -383,6 +382,9 @@ pub(crate) fn store<const SPACE: u8, const WIDTH: usize>(m: &mut Machine, i: &In
     let slots = &program.operands[i.list as usize..i.list as usize + usize::from(i.count)];
     let bytes = (WIDTH * slots.len()) as u32;
     let touch = if i.mode & STRONG != 0 { Touch::StrongWrite } else { Touch::Write };
+    if i.mode & RELEASE != 0 {
+        m.fence();
+    }
     if mask == ALL {
         let found = match m.touch_warp::<SPACE>(i, bytes, touch) {
             Ok(found) => found,

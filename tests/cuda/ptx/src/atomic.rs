@@ -1,6 +1,6 @@
 //! `atom` and `red`: lane after lane, lowest first.
 
-use crate::access::{STRONG, TO_WIDE, Touch, get, put};
+use crate::access::{RELEASE, STRONG, TO_WIDE, Touch, get, put};
 use crate::fault::{Outcome, trouble};
 use crate::float::Small;
 use crate::instruction::Instruction;
@@ -114,6 +114,9 @@ fn minimum(a: u64, b: u64, larger: bool, format: Small) -> u64 {
 pub(crate) fn atomic(m: &mut Machine, i: &Instruction, mask: u32, operation: Operation, ty: Type) -> Outcome {
     let width = u32::from(i.width);
     debug_assert!(i.mode & STRONG != 0);
+    if i.mode & RELEASE != 0 {
+        m.fence();
+    }
     for lane in lanes(mask) {
         let lane = lane as u32;
         let address = m.address(i, lane);

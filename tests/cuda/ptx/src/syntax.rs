@@ -210,6 +210,9 @@ impl<'a> Parser<'a> {
                 _ => return self.fail("this directive is not known"),
             }
         }
+        if file.version == (0, 0) {
+            return self.fail("this is not PTX: there is no .version");
+        }
         Ok(file)
     }
 

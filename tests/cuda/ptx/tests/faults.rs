@@ -111,6 +111,9 @@ fn fences_and_tickets() {
     };
     run(&body("membar.gl;")).unwrap();
     run(&body("fence.acq_rel.gpu;")).unwrap();
+    run(&body("").replace("exch", "release.gpu.exch").replace("atom.global.release.gpu", "atom.release.gpu.global"))
+        .unwrap();
+    run(&body("").replace("atom.global.exch.b64 %rd3, [%x+8], 1", "st.release.gpu.global.u64 [%x+8], 1")).unwrap();
     assert!(matches!(kind(run(&body(""))), FaultKind::Race { shared: false, .. }));
 }
 
@@ -422,8 +425,7 @@ fn wrong_text() {
         ".version 8.0\n.target sm_80\n.visible .entry k( {",
         ".entry k() { .reg .u32 %r; add.u32 %r, 1",
     ] {
-        // No panic, whatever comes.
-        let _ = Module::parse(source);
+        assert_eq!(Module::parse(source).is_ok(), source == ".version 8.0");
     }
 }
 

@@ -32,11 +32,8 @@ impl<'a> Decoder<'a> {
         for order in ["volatile", "relaxed", "acquire", "release", "mmio"] {
             if parts.take(order) {
                 i.mode |= STRONG;
-                i.mode |= match order {
-                    "acquire" => access::ACQUIRE,
-                    "release" => access::RELEASE,
-                    _ => 0,
-                };
+                // Every atomic read acquires what was released.
+                i.mode |= if order == "release" { access::RELEASE } else { 0 };
             }
         }
         let mut policy = false;
@@ -165,12 +162,7 @@ impl<'a> Decoder<'a> {
         i.mode = STRONG;
         for order in ["relaxed", "acquire", "release", "acq_rel"] {
             if parts.take(order) {
-                i.mode |= match order {
-                    "acquire" => access::ACQUIRE,
-                    "release" => access::RELEASE,
-                    "acq_rel" => access::ACQUIRE | access::RELEASE,
-                    _ => 0,
-                };
+                i.mode |= if matches!(order, "release" | "acq_rel") { access::RELEASE } else { 0 };
             }
         }
         for scope in ["cta", "cluster", "gpu", "sys"] {

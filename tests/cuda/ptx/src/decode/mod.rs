@@ -74,6 +74,8 @@ struct Scope<'a> {
     targets: HashMap<&'a str, Vec<&'a str>>,
     /// Instructions, and entries of the table of targets, that wait for a label.
     branches: Vec<(Patch, &'a str, u32)>,
+    /// Registers, predicates and local memory that were in use when it began.
+    used: (u32, u32, u32),
 }
 
 #[derive(Clone, Copy)]
@@ -280,8 +282,16 @@ impl<'a> Decoder<'a> {
 
     fn item(&mut self, item: &Item<'a>) -> Result<(), ParseError> {
         match item {
-            Item::Open => self.scopes.push(Scope::default()),
-            Item::Close => self.close()?,
+            Item::Open => {
+                let used = (self.next_line, self.next_predicate, self.next_local);
+                self.scopes.push(Scope { used, ..Scope::default() });
+            }
+            Item::Close => {
+                if let Some(scope) = self.scopes.last() {
+                    (self.next_line, self.next_predicate, self.next_local) = scope.used;
+                }
+                self.close()?;
+            }
             Item::Label(name) => {
                 let here = self.program.code.len() as u32;
                 if let Some(scope) = self.scopes.last_mut() {
