@@ -76,14 +76,17 @@ pub(crate) struct Program {
     pub targets: Vec<u32>,
     pub shapes: Vec<crate::matrix::Shape>,
     pub conversions: Vec<crate::convert::Conversion>,
+    /// Operands that are the same for all warps, in a bank of their own, and its lines.
     pub constants: Vec<Constant>,
-    /// Lines of all constants; registers come after them.
     pub constant_lines: u32,
+    /// Operands that depend on the launch or the thread: they take the first lines of every warp.
+    pub specials: Vec<Constant>,
+    pub special_lines: u32,
     /// Bytes of the smallest access to memory that other threads may see: the grain of race detection.
     pub grain: u32,
 }
 
-/// A constant operand: a register that is filled when a warp starts.
+/// A constant operand: a register that nothing writes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Constant {
     pub line: u32,

@@ -2,11 +2,11 @@
 
 use crate::access::Touch;
 use crate::fault::{FaultKind, Outcome, Trouble, trouble};
-use crate::instruction::{Flow, Instruction, Program, Special, Value};
+use crate::instruction::{Constant, Flow, Instruction, Program, Special, Value};
 use crate::launch::{Checks, Launch, Statistics};
 use crate::memory::Memory;
 use crate::race::Who;
-use crate::registers::{ALL, Registers, lanes};
+use crate::registers::{ALL, Line, Registers, lanes};
 use crate::shared::Shared;
 
 /// Warp instructions after which a warp lets the others of its block go on, so that one may wait for another.
@@ -47,6 +47,16 @@ pub(crate) struct Warp {
     pub copies: crate::copies::Copies,
     groups: Vec<Group>,
     stacks: Vec<Vec<u32>>,
+}
+
+impl Warp {
+    fn set_special(&mut self, special: &Constant, lane: u32, value: u64) {
+        if special.wide {
+            self.registers.set::<u64>(special.line, lane, value);
+        } else {
+            self.registers.set::<u32>(special.line, lane, value as u32);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -104,6 +114,7 @@ pub(crate) struct Machine<'m> {
 impl<'m> Machine<'m> {
     pub fn new(
         program: &'m Program,
+        constants: &'m [Line],
         memory: &'m mut Memory,
         parameters: &'m [u8],
         launch: Launch,
@@ -113,11 +124,11 @@ impl<'m> Machine<'m> {
     ) -> Machine<'m> {
         let threads: u32 = launch.block.iter().product();
         let count = threads.div_ceil(32);
-        let lines = program.constant_lines + needs.lines;
+        let lines = (program.special_lines + needs.lines) as usize;
         let warps = (0..count)
             .map(|index| {
                 let mut warp = Warp {
-                    registers: Registers::new(lines as usize),
+                    registers: Registers::new(memory.spare.pop().unwrap_or_default(), lines, constants),
                     predicates: vec![0; needs.predicates as usize],
                     carry: 0,
                     local: vec![0; needs.local_bytes as usize * 32],
@@ -128,27 +139,23 @@ impl<'m> Machine<'m> {
                     stacks: vec![Vec::new(); 32],
                 };
                 warp.predicates[0] = ALL;
-                for constant in &program.constants {
+                for special in &program.specials {
                     for lane in 0..32 {
-                        let value = match constant.value {
+                        let value = match special.value {
                             Value::Bits(bits) => bits,
                             Value::Variable(number, offset) => address(number).wrapping_add(offset as u64),
                             Value::Special(special) => {
                                 special_value(special, &launch, index * 32 + lane, count, shared_bytes)
                             }
                         };
-                        if constant.wide {
-                            warp.registers.set::<u64>(constant.line, lane, value);
-                        } else {
-                            warp.registers.set::<u32>(constant.line, lane, value as u32);
-                        }
+                        warp.set_special(special, lane, value);
                     }
                 }
                 warp
             })
             .collect();
         let idle = Warp {
-            registers: Registers::new(0),
+            registers: Registers::new(Vec::new(), 0, &[]),
             predicates: Vec::new(),
             carry: 0,
             local: Vec::new(),
@@ -205,14 +212,10 @@ impl<'m> Machine<'m> {
             warp.groups.clear();
             warp.groups.push(Group { pc: self.needs.entry, mask: warp.alive, state: State::Ready });
             warp.local.fill(0xa5);
-            for constant in &self.program.constants {
-                if let Value::Special(Special::Block(axis)) = constant.value {
+            for special in &self.program.specials {
+                if let Value::Special(Special::Block(axis)) = special.value {
                     for lane in 0..32 {
-                        if constant.wide {
-                            warp.registers.set::<u64>(constant.line, lane, u64::from(block[axis as usize]));
-                        } else {
-                            warp.registers.set::<u32>(constant.line, lane, block[axis as usize]);
-                        }
+                        warp.set_special(special, lane, u64::from(block[axis as usize]));
                     }
                 }
             }
@@ -603,6 +606,14 @@ impl<'m> Machine<'m> {
         let pc = if i.mode & 7 == 1 { pc + 1 } else { pc };
         self.warp.groups.push(Group { pc, mask: live, state });
         Ok(())
+    }
+
+    /// Ends the launch: what it did. The registers' memory is kept for the next one.
+    pub fn end(self) -> Statistics {
+        for warp in self.warps {
+            self.memory.spare.push(warp.registers.into_lines());
+        }
+        self.statistics
     }
 
     /// The thread index of a lane of the current warp.

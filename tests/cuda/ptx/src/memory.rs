@@ -2,6 +2,7 @@
 
 use crate::fault::FaultKind;
 use crate::launch::{Checks, Order};
+use crate::registers::Line;
 use crate::types::GLOBAL_START;
 
 /// Bytes between allocations: an access that misses one hits nothing.
@@ -40,6 +41,8 @@ pub struct Memory {
     pub(crate) checks: Checks,
     pub(crate) order: Order,
     pub(crate) limit: u64,
+    /// Register memory of the last launch.
+    pub(crate) spare: Vec<Vec<Line>>,
     /// Blocks that ever ran here: their numbers stamp the marks of race detection.
     pub(crate) blocks: u64,
 }
@@ -70,6 +73,7 @@ impl Memory {
             checks: Checks::default(),
             order: Order::default(),
             limit: u64::MAX,
+            spare: Vec::new(),
             blocks: 0,
         }
     }

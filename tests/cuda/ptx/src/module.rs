@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::decode::{Decoder, Routine, Signature};
 use crate::fault::{Fault, FaultKind, ParseError, Trouble, line_of};
-use crate::instruction::Program;
+use crate::instruction::{self, Program};
 use crate::launch::{Launch, Statistics};
 use crate::machine::{Machine, Needs};
 use crate::memory::{Memory, OutOfMemory};
+use crate::registers::{Line, fill};
 use crate::syntax::{self, Initial};
 use crate::types::Space;
 
@@ -106,18 +107,19 @@ impl Module {
                 number += 1;
             }
         }
-        // Callees first: a call copies into its callee's parameters.
+        // Callees first: a call copies into its callee's parameters, and a caller's registers lie behind those of all
+        // that it calls, so that a thread's calls never share any.
         let mut routines: Vec<Routine> = vec![Routine::default(); number];
-        let mut base = Routine::default();
         for function in callees_first(source, &file.functions)? {
+            let base = behind(function, &decoder, &routines);
             let routine = decoder.function(function, &base)?;
-            base = Routine { calls: HashSet::new(), variables: HashSet::new(), ..routine.clone() };
             if let Some(signature) = decoder.signatures.get(function.name) {
                 routines[signature.number] = routine;
             }
         }
         let mut kernels = Vec::new();
         for function in file.functions.iter().filter(|f| f.entry && f.body.is_some()) {
+            let base = behind(function, &decoder, &routines);
             let routine = decoder.function(function, &base)?;
             let mut offset = 0u32;
             let mut parameters = Vec::new();
@@ -222,6 +224,30 @@ impl Module {
     }
 }
 
+/// The names in the calls of a function.
+fn called<'f, 'a>(function: &'f syntax::Function<'a>) -> impl Iterator<Item = &'a str> + use<'f, 'a> {
+    let statements = function.body.iter().flatten().filter_map(|item| match item {
+        syntax::Item::Statement(statement) if statement.opcode.starts_with("call") => Some(statement),
+        _ => None,
+    });
+    statements.flat_map(|statement| &statement.operands).filter_map(|operand| match operand {
+        syntax::Operand::Name(name) => Some(*name),
+        _ => None,
+    })
+}
+
+/// Where a function's registers begin: behind those of the functions that it calls.
+fn behind(function: &syntax::Function<'_>, decoder: &Decoder<'_>, routines: &[Routine]) -> Routine {
+    let mut base = Routine::default();
+    for signature in called(function).filter_map(|name| decoder.signatures.get(name)) {
+        let callee = &routines[signature.number];
+        base.lines = base.lines.max(callee.lines);
+        base.predicates = base.predicates.max(callee.predicates);
+        base.local_bytes = base.local_bytes.max(callee.local_bytes);
+    }
+    base
+}
+
 /// Device functions so that every one comes after those it calls. A cycle is an error.
 fn callees_first<'f, 'a>(
     source: &str,
@@ -244,18 +270,8 @@ fn callees_first<'f, 'a>(
             None => {}
         }
         state.insert(function.name, false);
-        for item in function.body.iter().flatten() {
-            if let syntax::Item::Statement(statement) = item
-                && statement.opcode.starts_with("call")
-            {
-                for operand in &statement.operands {
-                    if let syntax::Operand::Name(name) = operand
-                        && let Some(callee) = bodies.get(name)
-                    {
-                        visit(source, callee, bodies, state, out)?;
-                    }
-                }
-            }
+        for callee in called(function).filter_map(|name| bodies.get(name)) {
+            visit(source, callee, bodies, state, out)?;
         }
         state.insert(function.name, true);
         out.push(function);
@@ -272,6 +288,8 @@ pub struct Loaded {
     module: Arc<Module>,
     /// Address of every variable, 0 for those in shared memory.
     addresses: Vec<u64>,
+    /// The constant operands of its code.
+    constants: Vec<Line>,
 }
 
 impl Loaded {
@@ -316,7 +334,17 @@ impl Loaded {
                 memory.protect(address);
             }
         }
-        Ok(Loaded { module, addresses })
+        let program = &module.program;
+        let mut constants = vec![Line([0; 32]); program.constant_lines as usize];
+        for constant in &program.constants {
+            let value = match constant.value {
+                instruction::Value::Bits(bits) => bits,
+                instruction::Value::Variable(number, offset) => addresses[number as usize].wrapping_add(offset as u64),
+                instruction::Value::Special(_) => 0,
+            };
+            fill(&mut constants, constant.line, constant.wide, value);
+        }
+        Ok(Loaded { module, addresses, constants })
     }
 
     /// Gives the variables' memory back.
@@ -384,8 +412,16 @@ impl Loaded {
             _ => self.addresses[number as usize],
         };
         let order = memory.order;
-        let mut machine =
-            Machine::new(&self.module.program, memory, parameters, *launch, found.needs, shared as u32, address);
+        let mut machine = Machine::new(
+            &self.module.program,
+            &self.constants,
+            memory,
+            parameters,
+            *launch,
+            found.needs,
+            shared as u32,
+            address,
+        );
         let [x, y, _] = launch.grid;
         for at in 0..blocks {
             let number = order.pick(at, blocks);
@@ -407,7 +443,7 @@ impl Loaded {
                 });
             }
         }
-        Ok(machine.statistics)
+        Ok(machine.end())
     }
 }
 

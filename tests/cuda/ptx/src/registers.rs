@@ -46,36 +46,56 @@ lane! {
     bf16 as u32: |s| bf16::from_bits(s as u16), |v| u32::from(v.to_bits());
 }
 
-/// The register file. Slots are line numbers; the decoder hands out only slots that exist and leaves two lines for
-/// every 64-bit one, which is what makes the unchecked access below sound.
+/// Marks a slot in the bank of constants.
+pub(crate) const CONSTANT: u32 = 1 << 31;
+
+/// The registers of a warp and, in a bank of their own, the constants of the module. Slots are line numbers; the decoder
+/// hands out only slots that exist, leaves two lines for every 64-bit register, and gives no instruction a constant as its
+/// result: that makes the unchecked access below sound.
 pub(crate) struct Registers {
-    pub lines: Vec<Line>,
+    lines: Vec<Line>,
+    /// Where the warp's own lines and the constants begin.
+    banks: [*mut Line; 2],
 }
 
 impl Registers {
-    pub fn new(lines: usize) -> Registers {
-        Registers { lines: vec![Line([0; 32]); lines] }
+    /// Registers in `lines`, whose old values are forgotten. `constants` must outlive them.
+    pub fn new(mut lines: Vec<Line>, count: usize, constants: &[Line]) -> Registers {
+        lines.clear();
+        lines.resize(count, Line([0; 32]));
+        let banks = [lines.as_mut_ptr(), constants.as_ptr().cast_mut()];
+        Registers { lines, banks }
+    }
+
+    /// The lines, for another use.
+    pub fn into_lines(self) -> Vec<Line> {
+        self.lines
+    }
+
+    #[inline(always)]
+    fn line(&self, slot: u32) -> *mut Line {
+        let (bank, line) = ((slot >> 31) as usize, (slot & !CONSTANT) as usize);
+        debug_assert!(bank == 1 || line < self.lines.len());
+        // SAFETY: the slot lies within its bank, see the type.
+        unsafe { self.banks[bank].add(line) }
     }
 
     /// The lanes of the register at `slot`.
     #[inline(always)]
     pub fn lanes<T: Lane>(&mut self, slot: u32) -> *mut T::Stored {
-        debug_assert!(slot as usize * 128 + 32 * size_of::<T::Stored>() <= self.lines.len() * 128);
-        // SAFETY: the slot lies within the lines, see the type.
-        unsafe { self.lines.as_mut_ptr().add(slot as usize).cast() }
+        self.line(slot).cast()
     }
 
     #[inline(always)]
     pub fn get<T: Lane>(&self, slot: u32, lane: u32) -> T {
-        debug_assert!(slot as usize * 128 + 32 * size_of::<T::Stored>() <= self.lines.len() * 128);
-        // SAFETY: as above; lane < 32.
-        T::load(unsafe { *self.lines.as_ptr().add(slot as usize).cast::<T::Stored>().add((lane & 31) as usize) })
+        // SAFETY: a register has 32 lanes, see the type.
+        T::load(unsafe { *self.line(slot).cast::<T::Stored>().add((lane & 31) as usize) })
     }
 
     #[inline(always)]
     pub fn set<T: Lane>(&mut self, slot: u32, lane: u32, value: T) {
-        // SAFETY: as above.
-        unsafe { *self.lanes::<T>(slot).add((lane & 31) as usize) = value.store() }
+        // SAFETY: as above; results are never constants.
+        unsafe { *self.line(slot).cast::<T::Stored>().add((lane & 31) as usize) = value.store() }
     }
 
     /// d = f(a) in the lanes of `mask`.
@@ -170,4 +190,17 @@ pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
         mask &= mask - 1;
         Some(lane as usize)
     })
+}
+
+/// Writes a value to all lanes of a constant.
+pub(crate) fn fill(lines: &mut [Line], line: u32, wide: bool, value: u64) {
+    let line = line as usize;
+    if wide {
+        // Sixteen values of 64 bits to a line, low half first.
+        for at in 0..64 {
+            lines[line + at / 32].0[at % 32] = (value >> (32 * (at % 2))) as u32;
+        }
+    } else {
+        lines[line].0 = [value as u32; 32];
+    }
 }

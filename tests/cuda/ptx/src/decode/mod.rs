@@ -18,11 +18,12 @@ use std::collections::{HashMap, HashSet};
 use crate::fault::{Outcome, ParseError};
 use crate::instruction::{Flow, Instruction, Program, Value};
 use crate::machine::Machine;
+use crate::registers::CONSTANT;
 use crate::syntax::{Function, Item, Operand, Statement, Variable};
 use crate::types::{Space, Type};
 
-/// Marks a constant's slot until all constants are known.
-const CONSTANT: u32 = 1 << 31;
+/// Marks the slot of a special value until all of them are known.
+const SPECIAL: u32 = 1 << 30;
 
 /// Predicates that never change: true and false.
 pub(crate) const TRUE: u16 = 0;
@@ -249,10 +250,10 @@ impl<'a> Decoder<'a> {
                 None => return Err(ParseError::at(self.source, line, "the function has no body")),
             }
         }
-        let lines = self.program.constant_lines;
+        let lines = self.program.special_lines;
         let place = |slot: &mut u32| {
-            if *slot != crate::access::SINK {
-                *slot = if *slot & CONSTANT != 0 { *slot & !CONSTANT } else { *slot + lines };
+            if *slot & CONSTANT == 0 {
+                *slot = if *slot & SPECIAL != 0 { *slot & !SPECIAL } else { *slot + lines };
             }
         };
         for i in &mut self.program.code {

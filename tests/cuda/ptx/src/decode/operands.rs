@@ -1,22 +1,32 @@
 //! Operands: names and numbers become registers, and are held against the type that the opcode wants.
 
-use super::{CONSTANT, Decoded, Decoder, FALSE, Symbol, TRUE};
+use super::{Decoded, Decoder, FALSE, SPECIAL, Symbol, TRUE};
 use crate::instruction::{Constant, Instruction, Special, Value};
 use crate::operation::act;
+use crate::registers::CONSTANT;
 use crate::syntax::Operand;
-use crate::types::Type;
+use crate::types::{Space, Type};
 
 impl<'a> Decoder<'a> {
     /// A constant's slot.
     fn constant(&mut self, value: Value, wide: bool) -> u32 {
+        let special = match value {
+            Value::Bits(_) => false,
+            Value::Variable(number, _) => self.variables[number as usize].space == Space::Shared,
+            Value::Special(_) => true,
+        };
         let program = &mut self.program;
-        let line = *self.constants.entry((value, wide)).or_insert_with(|| {
-            let line = program.constant_lines;
-            program.constant_lines += if wide { 2 } else { 1 };
-            program.constants.push(Constant { line, wide, value });
-            line
-        });
-        line | CONSTANT
+        let (list, lines, mark) = if special {
+            (&mut program.specials, &mut program.special_lines, SPECIAL)
+        } else {
+            (&mut program.constants, &mut program.constant_lines, CONSTANT)
+        };
+        *self.constants.entry((value, wide)).or_insert_with(|| {
+            let line = *lines;
+            *lines += if wide { 2 } else { 1 };
+            list.push(Constant { line, wide, value });
+            line | mark
+        })
     }
 
     pub(super) fn bits(&mut self, bits: u64, ty: Type) -> u32 {
