@@ -238,18 +238,24 @@ fn pinned_memory_in_a_graph_is_read_at_each_launch() {
 
 #[test]
 fn a_graph_within_a_graph() {
-    let cuda = Cuda::new();
-    let (stream, kernel) = (cuda.stream(), cuda.kernel("increment"));
-    let address = cuda.upload(&[0; 4]);
-    let inner = cuda.instantiate(cuda.capture(stream, || good(cuda.launch(kernel, address, 4, stream))));
-    let outer = cuda.instantiate(cuda.capture(stream, || {
-        good(cuda.cuGraphLaunch(inner, stream));
-        good(cuda.cuGraphLaunch(inner, stream));
-        good(cuda.launch(kernel, address, 4, stream));
-    }));
-    good(cuda.cuGraphLaunch(outer, stream));
-    good(cuda.cuStreamSynchronize(stream));
-    assert_eq!(cuda.download(address, 4), [3; 4]);
+    for order in ["late", "reversed", "random:2"] {
+        let cuda = Cuda::bare();
+        cuda.set("STANDIN_ORDER", order);
+        cuda.begin();
+        let (stream, module) = (cuda.stream(), cuda.module());
+        let (increment, double) = (cuda.function(module, "increment"), cuda.function(module, "double"));
+        let address = cuda.upload(&[1; 4]);
+        let inner = cuda.instantiate(cuda.capture(stream, || good(cuda.launch(double, address, 4, stream))));
+        let outer = cuda.instantiate(cuda.capture(stream, || {
+            good(cuda.launch(increment, address, 4, stream));
+            good(cuda.cuGraphLaunch(inner, stream));
+            good(cuda.launch(increment, address, 4, stream));
+            good(cuda.cuGraphLaunch(inner, stream));
+        }));
+        good(cuda.cuGraphLaunch(outer, stream));
+        good(cuda.cuStreamSynchronize(stream));
+        assert_eq!(cuda.download(address, 4), [10; 4], "{order}");
+    }
 }
 
 #[test]

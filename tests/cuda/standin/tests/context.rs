@@ -61,7 +61,10 @@ fn a_primary_context_lives_while_it_is_retained() {
     let address = cuda.upload(&[1]);
     good(cuda.cuDevicePrimaryCtxRelease_v2(0));
     assert_eq!(cuda.download(address, 1), [1]);
+    good(cuda.launch(cuda.kernel("increment"), address, 1, 0));
+    assert_eq!((cuda.counters().pending, cuda.counters().kernels), (1, 0));
     good(cuda.cuDevicePrimaryCtxRelease_v2(0));
+    assert_eq!((cuda.counters().pending, cuda.counters().kernels), (0, 1), "what was queued runs first");
     good(cuda.cuDevicePrimaryCtxGetState(0, &mut flags, &mut active));
     assert_eq!((active, cuda.counters().live_contexts, cuda.counters().live_allocations), (0, 0, 0));
     assert_eq!(cuda.cuMemAlloc_v2(&mut 0, 4), 709, "the current context is gone");

@@ -14,6 +14,8 @@ fn a_fault_stays_with_its_context() {
         let (bad, fine) = (cuda.function(module, name), cuda.function(module, "double"));
         let address = cuda.upload(&vec![1; words]);
         let host = cuda.pinned(words, 9);
+        let mut pooled = 0;
+        good(cuda.cuMemAllocAsync(&mut pooled, 4, stream));
         good(cuda.launch(bad, address, count, stream));
         good(cuda.launch(fine, address, 4, stream));
         good(cuda.cuMemcpyDtoHAsync_v2(host.place.cast(), address, 4 * words, stream));
@@ -32,6 +34,7 @@ fn a_fault_stays_with_its_context() {
         assert_eq!(cuda.cuModuleLoadData(&mut 0, text(PTX).as_ptr()), code);
         // Frees answer it too, and free.
         assert_eq!(cuda.cuMemFree_v2(address), code);
+        assert_eq!(cuda.cuMemFreeAsync(pooled, stream), code);
         assert_eq!(cuda.cuMemFreeHost(host.place.cast()), code);
         assert_eq!(cuda.cuStreamDestroy_v2(stream), code);
         assert_eq!(cuda.cuEventDestroy_v2(event), code);
@@ -72,17 +75,19 @@ fn memory_of_another_device_is_no_memory_to_a_kernel() {
 
 #[test]
 fn waiting_for_an_event_of_a_failed_context_tells_so() {
-    let cuda = Cuda::new();
-    let (stream, event) = (cuda.stream(), cuda.event());
-    let address = cuda.upload(&[1]);
-    good(cuda.launch(cuda.kernel("stop"), address, 1, stream));
-    good(cuda.cuEventRecord(event, stream));
-    let mut other = 0;
-    good(cuda.cuDevicePrimaryCtxRetain(&mut other, 1));
-    good(cuda.cuCtxPushCurrent_v2(other));
-    assert_eq!(cuda.cuEventSynchronize(event), LAUNCH_FAILED);
-    assert_eq!(cuda.cuEventQuery(event), LAUNCH_FAILED);
-    good(cuda.cuCtxSynchronize());
+    let waits: [fn(&Cuda, Handle) -> i32; 2] = [Cuda::cuEventSynchronize, Cuda::cuEventQuery];
+    for wait in waits {
+        let cuda = Cuda::new();
+        let (stream, event) = (cuda.stream(), cuda.event());
+        let address = cuda.upload(&[1]);
+        good(cuda.launch(cuda.kernel("stop"), address, 1, stream));
+        good(cuda.cuEventRecord(event, stream));
+        let mut other = 0;
+        good(cuda.cuDevicePrimaryCtxRetain(&mut other, 1));
+        good(cuda.cuCtxPushCurrent_v2(other));
+        assert_eq!([wait(&cuda, event), wait(&cuda, event)], [LAUNCH_FAILED; 2]);
+        good(cuda.cuCtxSynchronize());
+    }
 }
 
 #[test]

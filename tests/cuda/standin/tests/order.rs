@@ -162,6 +162,16 @@ fn times_of_events() {
     good(cuda.cuEventSynchronize(end));
     good(cuda.cuEventElapsedTime(&mut milliseconds, start, end));
     assert!(milliseconds >= 0.0);
+    // A record that a later one replaced changes nothing when its turn comes.
+    let (other, mut before, mut after) = (cuda.stream(), 0.0, 0.0);
+    good(cuda.cuEventRecord(start, stream));
+    good(cuda.cuEventRecord(start, other));
+    good(cuda.cuStreamSynchronize(other));
+    good(cuda.cuEventElapsedTime(&mut before, start, end));
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    good(cuda.cuStreamSynchronize(stream));
+    good(cuda.cuEventElapsedTime(&mut after, start, end));
+    assert_eq!(before, after);
     let mut untimed = 0;
     good(cuda.cuEventCreate(&mut untimed, 2));
     good(cuda.cuEventRecord(untimed, stream));
@@ -203,6 +213,11 @@ fn destroying_a_stream_does_not_wait_but_freeing_memory_does() {
     good(cuda.cuMemFree_v2(address));
     assert_eq!(host.words(), [1; 4]);
     assert_eq!(cuda.cuStreamSynchronize(stream), INVALID_HANDLE);
+    // So does freeing pinned memory, which a queued copy may use.
+    let (stream, address) = (cuda.stream(), cuda.upload(&[0; 4]));
+    good(cuda.cuMemcpyHtoDAsync_v2(address, host.place.cast(), 16, stream));
+    good(cuda.cuMemFreeHost(host.place.cast()));
+    assert_eq!((cuda.counters().pending, cuda.download(address, 4)), (0, vec![1; 4]));
 }
 
 #[test]
