@@ -97,6 +97,8 @@ mnemo_merge_records(Part part, const double *precision, const Record *records, R
         scales[2 * at] = scale.before;
         scales[2 * at + 1] = scale.here;
     }
+    // No row is near a query of NaN, of which not all kernels keep weights: the mean becomes NaN by this.
+    if (!(sum.distance < infinity())) sum.rest = infinity() - infinity();
     running[query] = sum;
 }
 
@@ -238,11 +240,12 @@ mnemo_finish(int queries, const double *precision, const unsigned *subset, const
     const int query = blockIdx.x * THREADS + threadIdx.x;
     if (query >= queries) return;
     const Record sum = running[query];
+    const bool is_near = sum.distance < infinity();
     const double log_rest = log1p(sum.rest);
     if (log_sum) log_sum[query] = log_rest - 0.5 * precision[query] * sum.distance;
     if (entropy) entropy[query] = log_rest + sum.slope / (1.0 + sum.rest);
-    if (distance) distance[query] = sqrt(sum.distance);
-    if (nearest) nearest[query] = row_number(subset, sum.row);
+    if (distance) distance[query] = is_near ? sqrt(sum.distance) : sum.rest;
+    if (nearest) nearest[query] = is_near ? row_number(subset, sum.row) : -1;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -3,7 +3,7 @@
 use super::dataset::mnemo_dataset;
 use super::exec::{mnemo_exec, with_exec};
 use super::status::mnemo_error;
-use super::tensor::{fill, is_on_host, mnemo_tensor, output, real_matrix};
+use super::tensor::{fill, mnemo_tensor, output, real_matrix};
 use super::{Sized32, count, given, guard, initialise, read_sized, required, reserved, write_sized};
 use crate::error::Error;
 use crate::memorization::{Metric, check_k, memorization, nearest};
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn mnemo_nearest(
         guard(err, || {
             let dataset = &required("dataset", dataset)?.dataset.clone();
             let engine = dataset.engine();
-            with_exec(exec, engine, is_on_host(queries), |exec| {
+            with_exec(exec, engine, true, |exec| {
                 let queries = real_matrix("queries", queries, dataset.rows().dim(), engine)?;
                 let metric = match metric {
                     MNEMO_METRIC_L2 => Metric::L2,

@@ -13,6 +13,8 @@ pub struct Device {
     pub name: String,
     /// Compute capability: (8, 0) is sm_80.
     pub capability: (i32, i32),
+    /// The driver's own name of it.
+    handle: i32,
     context: Handle,
     /// The process that made it: a context does not survive a fork.
     process: u32,
@@ -35,7 +37,7 @@ impl Device {
     /// The device with this number; [`Error::Device`] says what is missing.
     pub fn open(ordinal: i32) -> Result<Self> {
         let driver = Driver::get()?;
-        let (mut count, mut device, mut context, mut capability) = (0, 0, 0, [0; 2]);
+        let (mut count, mut handle, mut context, mut capability) = (0, 0, 0, [0; 2]);
         let mut name = [0; 256];
         // SAFETY: all places are writable; `name` is NUL-terminated by the driver, and by its own last zero.
         unsafe {
@@ -45,10 +47,10 @@ impl Device {
                     "device_id is {ordinal}; the driver has {count} devices, from 0 on"
                 )));
             }
-            driver.device(&raw mut device, ordinal).map_err(not_there)?;
-            driver.device_name(name.as_mut_ptr(), name.len() as i32 - 1, device).map_err(not_there)?;
+            driver.device(&raw mut handle, ordinal).map_err(not_there)?;
+            driver.device_name(name.as_mut_ptr(), name.len() as i32 - 1, handle).map_err(not_there)?;
             for (value, attribute) in capability.iter_mut().zip(CAPABILITY) {
-                driver.device_attribute(&raw mut *value, attribute, device).map_err(not_there)?;
+                driver.device_attribute(&raw mut *value, attribute, handle).map_err(not_there)?;
             }
             let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
             let capability = (capability[0], capability[1]);
@@ -56,9 +58,9 @@ impl Device {
                 let (major, minor) = capability;
                 return Err(Error::Device(format!("{name} has compute capability {major}.{minor}; 8.0 is the least")));
             }
-            driver.retain_context(&raw mut context, device).map_err(not_there)?;
+            driver.retain_context(&raw mut context, handle).map_err(not_there)?;
             let process = std::process::id();
-            Ok(Self { driver, ordinal, name, capability, context, process, fault: AtomicI32::new(0) })
+            Ok(Self { driver, ordinal, name, capability, handle, context, process, fault: AtomicI32::new(0) })
         }
     }
 
@@ -79,7 +81,7 @@ impl Device {
             )));
         }
         // SAFETY: the context is retained for as long as `self` lives.
-        unsafe { self.driver.push_context(self.context) }?;
+        self.note(unsafe { self.driver.push_context(self.context) })?;
         Ok(Entered(self.driver, PhantomData))
     }
 
@@ -96,10 +98,8 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         if self.is_ours() {
-            let mut device = 0;
             // SAFETY: `open` retained it once. There is nobody to tell of a failure.
-            let _ = unsafe { self.driver.device(&raw mut device, self.ordinal) }
-                .and_then(|()| unsafe { self.driver.release_context(device) });
+            let _ = unsafe { self.driver.release_context(self.handle) };
         }
     }
 }

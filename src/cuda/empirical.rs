@@ -436,6 +436,10 @@ impl Bound<'_> {
     /// Of Σ w y: weights are off by their exponents, and no row is farther from the mean than 2 radii; then a chain of a
     /// segment's rows, and of segments.
     fn of_mean(&self) -> f64 {
+        // Of a query of NaN.
+        if !self.sums.distance.is_finite() {
+            return f64::NAN;
+        }
         let radius = self.rows.radius();
         let farthest = self.rows.mean().iter().map(|v| v * v).sum::<f64>().sqrt() + radius;
         let segments = self.rows.len().div_ceil(SEGMENT) as f64;

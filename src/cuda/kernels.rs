@@ -143,6 +143,11 @@ impl Kernels {
         (0..SOURCES.len()).try_for_each(|file| self.module(file).map(drop))
     }
 
+    /// Whether a launch of `kernel` loads its file first, which waits and cannot be captured.
+    pub fn loads(&self, kernel: Kernel) -> bool {
+        self.modules[kernel.0].get().is_none()
+    }
+
     fn module(&self, file: usize) -> Result<&Module> {
         if let Some(module) = self.modules[file].get() {
             return Ok(module);

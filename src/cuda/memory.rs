@@ -53,7 +53,7 @@ impl Pool {
         // SAFETY: both places are writable, and the stream is the caller's own, alive during the call.
         unsafe {
             if stream != SHARED {
-                driver.is_capturing(stream, &raw mut capturing)?;
+                self.device.note(driver.is_capturing(stream, &raw mut capturing))?;
             }
             if capturing != 0 {
                 return Err(Error::unsupported(format!(
@@ -80,11 +80,11 @@ impl Pool {
     /// Frees what nobody holds, when all work that may still use it is done. The device's context is current.
     fn release_idle(&self) {
         let blocks = std::mem::take(&mut *self.lock());
-        // SAFETY: each address came from `allocate` and is in no other list.
+        // SAFETY: each address came from `allocate` and is in no other list. There is nobody to tell of a failure, and a wait
+        // that fails keeps no memory: freeing waits too.
         unsafe {
-            if self.device.driver.synchronize_context().is_ok() {
-                blocks.into_values().flatten().for_each(|address| drop(self.device.driver.free(address)));
-            }
+            let _ = self.device.driver.synchronize_context();
+            blocks.into_values().flatten().for_each(|address| drop(self.device.driver.free(address)));
         }
     }
 }

@@ -106,12 +106,16 @@ impl<'a> Session<'a> {
         self.engine.device.note(unsafe { self.engine.device.driver.synchronize(self.stream) })
     }
 
-    /// An error while the stream is being captured into a graph, which would replay a copy of memory that is gone.
-    pub fn refuse_capture(&self, what: &str) -> Result<()> {
+    fn is_capturing(&self) -> Result<bool> {
         let mut capturing = 0;
         // SAFETY: the place is writable.
-        unsafe { self.engine.device.driver.is_capturing(self.stream, &raw mut capturing) }?;
-        if capturing == 0 {
+        self.engine.device.note(unsafe { self.engine.device.driver.is_capturing(self.stream, &raw mut capturing) })?;
+        Ok(capturing != 0)
+    }
+
+    /// An error while the stream is being captured into a graph, which would replay a copy of memory that is gone.
+    pub fn refuse_capture(&self, what: &str) -> Result<()> {
+        if !self.is_capturing()? {
             return Ok(());
         }
         Err(Error::unsupported(format!(
@@ -130,6 +134,11 @@ impl<'a> Session<'a> {
         shared: usize,
         arguments: &mut [*mut c_void],
     ) -> Result<()> {
+        if self.engine.kernels.loads(kernel) && self.is_capturing()? {
+            return Err(Error::unsupported(
+                "exec.stream is being captured, and kernels of this call are not loaded; make the same call once before capturing",
+            ));
+        }
         let mut sizes = [0; 3];
         for (size, wanted) in sizes.iter_mut().zip(grid) {
             *size =
