@@ -40,8 +40,8 @@
  * is in the host's memory (`t` apart), for outputs of one number per row, for empirical Bayes, RK45 and nearest rows, and
  * where MNEMO_EXEC_CHECK is set. Any other call neither waits nor, once the same call was made on that stream,
  * allocates, and with one time for all rows it may be captured into a CUDA graph; a graph uses the work space of its
- * stream, so it must run on that stream, or while no call does. A capture that a call cannot be part of is
- * MNEMO_E_UNSUPPORTED. A device's outputs are unspecified after MNEMO_E_CUDA and MNEMO_E_CANCELLED; after a fault of the
+ * stream, so it must run on that stream, or while no call does, and context, data set and score must outlive it. A capture that a call cannot be part of is
+ * MNEMO_E_UNSUPPORTED. Outputs are unspecified after MNEMO_E_CUDA, a device's after MNEMO_E_CANCELLED too; after a fault of the
  * device every call on its contexts is MNEMO_E_POISONED. Results have the same bits for any split of a batch, and agree
  * with those of a CPU context within their errors; random numbers agree to the bit.
  *
@@ -299,7 +299,8 @@ typedef struct mnemo_tensor {
 
 /**
  * Ask a CUDA context to wait, and to report NaN, Inf and numbers that a result cannot hold as it does for tensors in the
- * host's memory. Without it rows of a device tensor that have such numbers give NaN. CPU contexts always check their
+ * host's memory. Without it rows of a device tensor that have such numbers give NaN, nearest_index -1, and results beyond
+ * F32 are infinite. Calls that wait for every step (nearest rows, memorization, RK45) always look. CPU contexts always check their
  * inputs; they accept the flag and need nothing from it.
  */
 #define MNEMO_EXEC_CHECK 1
@@ -760,7 +761,8 @@ int32_t mnemo_dataset_open(const mnemo_context *context,
 int32_t mnemo_dataset_info(const mnemo_dataset *dataset, struct mnemo_dataset_info *info, mnemo_error *err);
 
 /**
- * Writes the values of the rows named by `index` (a vector of I64) to `out` [rows of index, d], F32 or F64.
+ * Writes the values of the rows named by `index` (a vector of I64) to `out` [rows of index, d], F32 or F64. Tensors in a
+ * device's memory are read and written on the legacy default stream, and waited for.
  *
  * Threads: any. Errors: MNEMO_E_INVALID for an index outside [0, N); MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE,
  * MNEMO_E_NOMEM, MNEMO_E_IO (rows in a file: all of them are read, into memory of their own, before one is written).
@@ -1229,7 +1231,7 @@ typedef struct mnemo_sampler_options {
   /**
    * Called after each step, and before the first with step = 0, with the time reached (0 after a denoising step;
    * RK45: that of the slowest sample) and the state [batch, dim] in the element type of x and in memory of its kind
-   * (a device's is written when the stream has passed); on the thread that made the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
+   * (a device's is for work that is queued on the stream before the observer returns); on the thread that made the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
    */
   int32_t (*observer)(void *user, uint64_t step, double t, const mnemo_tensor *x);
   /**

@@ -76,6 +76,7 @@ struct Combine {
     int cols;
     int terms; // at most 8
     int keeps; // 0: out is not read
+    int plain; // the first term has one factor for all rows, whatever numbers others have
     Factor keep;
     Factor factor[MOST_TERMS];
     const double *matrix[MOST_TERMS]; // [rows, cols]
@@ -89,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) mnemo_combine(Combine sum)
         if (sum.keeps) {
             const double kept = sum.out[at];
             value = sum.keep.rows ? kept * sum.keep.rows[row] : sum.keep.all == 1.0 ? kept : kept * sum.keep.all;
-        } else if (sum.terms > 0 && !sum.factor[0].rows) {
+        } else if (sum.terms > 0 && sum.plain) {
             // As on the CPU: a first term with one factor is not added to 0, which would make 0 of -0.
             value = sum.factor[0].all * sum.matrix[0][at];
             term = 1;

@@ -21,7 +21,8 @@
 //   mnemo_accumulate_8, mnemo_accumulate_64(rows, part, weights, multiplier, shift, partial)
 //       partial [segments, queries, dim] <- sum over the segment of w (y - shift_q); w times multiplier [like weights] where
 //       that is not NULL, shift [queries, dim] or NULL for 0.
-//       Grid (ceil(queries / 8 or 64), ceil(dim / 128 or 64), segments). Same bits from both.
+//       Grid (ceil(dim / 128 or 64), ceil(queries / 8 or 64), segments): there may be more columns than y goes. Same bits
+//       from both.
 //   mnemo_merge_means(part, dim, partial, scales, running, mean)
 //       mean [queries, dim] <- merged with `partial` in order; scales NULL: 1 and 1.
 //       running not NULL: the result is divided by 1 + rest; for the last part. Any grid.
@@ -110,7 +111,7 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
     const int segment = blockIdx.z;
     const long long start = start_of(part, segment);
     const int count = rows_of(part, segment);
-    const int first_query = blockIdx.x * S::QUERIES, first_column = blockIdx.y * S::COLUMNS;
+    const int first_query = blockIdx.y * S::QUERIES, first_column = blockIdx.x * S::COLUMNS;
 
     // Rows are staged along their columns, weights along the rows they belong to.
     const int own_column = threadIdx.x % S::COLUMNS, own_row = threadIdx.x / S::COLUMNS;

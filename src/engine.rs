@@ -184,6 +184,11 @@ pub trait Engine: Send + Sync {
     /// A matrix of zeros.
     fn zeros(&self, rows: usize, cols: usize) -> Result<Matrix>;
 
+    /// A matrix of one column of the host's numbers.
+    fn column(&self, numbers: &[f64]) -> Result<Matrix> {
+        self.load("numbers", View::new(numbers, numbers.len(), 1))
+    }
+
     /// A working copy of the caller's F32 or F64 matrix; `name` is the argument's name, for messages about NaN and Inf.
     fn load(&self, name: &str, from: View<'_>) -> Result<Matrix>;
 

@@ -209,7 +209,8 @@ pub unsafe extern "C" fn mnemo_dataset_info(
     }
 }
 
-/// Writes the values of the rows named by `index` (a vector of I64) to `out` [rows of index, d], F32 or F64.
+/// Writes the values of the rows named by `index` (a vector of I64) to `out` [rows of index, d], F32 or F64. Tensors in a
+/// device's memory are read and written on the legacy default stream, and waited for.
 ///
 /// Threads: any. Errors: MNEMO_E_INVALID for an index outside [0, N); MNEMO_E_SHAPE, MNEMO_E_DTYPE, MNEMO_E_DEVICE,
 /// MNEMO_E_NOMEM, MNEMO_E_IO (rows in a file: all of them are read, into memory of their own, before one is written).

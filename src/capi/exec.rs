@@ -7,7 +7,8 @@ use crate::exec::{Cancel, Exec};
 use std::ffi::c_void;
 
 /// Ask a CUDA context to wait, and to report NaN, Inf and numbers that a result cannot hold as it does for tensors in the
-/// host's memory. Without it rows of a device tensor that have such numbers give NaN. CPU contexts always check their
+/// host's memory. Without it rows of a device tensor that have such numbers give NaN, nearest_index -1, and results beyond
+/// F32 are infinite. Calls that wait for every step (nearest rows, memorization, RK45) always look. CPU contexts always check their
 /// inputs; they accept the flag and need nothing from it.
 pub const MNEMO_EXEC_CHECK: u32 = 1;
 

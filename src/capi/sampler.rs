@@ -94,7 +94,7 @@ pub struct mnemo_sampler_options {
     pub times_count: i64,
     /// Called after each step, and before the first with step = 0, with the time reached (0 after a denoising step;
     /// RK45: that of the slowest sample) and the state [batch, dim] in the element type of x and in memory of its kind
-    /// (a device's is written when the stream has passed); on the thread that made the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
+    /// (a device's is for work that is queued on the stream before the observer returns); on the thread that made the call. A non-zero result stops the call with MNEMO_E_CALLBACK. Or NULL.
     pub observer: Option<unsafe extern "C" fn(user: *mut c_void, step: u64, t: f64, x: *const mnemo_tensor) -> i32>,
     /// Passed to `observer`.
     pub observer_user: *mut c_void,
@@ -221,7 +221,9 @@ pub unsafe extern "C" fn mnemo_sample(
             let raw = read_sized("options", options)?;
             let options = raw.read()?;
             let engine = score.engine();
-            with_exec(exec, engine, is_on_host(x_inout), |exec| {
+            // RK45 waits for every step, and one sample of NaN would end it for all.
+            let waits = is_on_host(x_inout) || options.solver == Solver::Rk45;
+            with_exec(exec, engine, waits, |exec| {
                 let given = required("x_inout", x_inout)?;
                 let batch = usize::try_from(given.rows)
                     .map_err(|_| Error::shape(format!("x_inout: rows is {}; it must not be negative", given.rows)))?;

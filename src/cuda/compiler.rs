@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, try_vec};
 use libloading::Library;
 use std::ffi::{CStr, CString, c_char};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 type Program = usize;
@@ -55,6 +55,7 @@ impl Compiler {
 
     fn open() -> Option<Self> {
         places().into_iter().find_map(|path| {
+            load_builtins(&path);
             // SAFETY: loading NVRTC runs its own initialisation and nothing else.
             let library = unsafe { Library::new(path) }.ok()?;
             // Never unloaded: it has threads and state of its own.
@@ -146,6 +147,20 @@ impl Drop for OpenProgram<'_> {
         if self.handle != 0 {
             // SAFETY: made by `create`, and not used after.
             unsafe { (self.compiler.destroy)(&raw mut self.handle) };
+        }
+    }
+}
+
+/// Loads what NVRTC loads itself when it compiles, by a name that the loader need not know: its neighbour in a folder.
+fn load_builtins(nvrtc: &Path) {
+    let Some(folder) = nvrtc.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return };
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = file.file_name();
+        if name.to_string_lossy().starts_with("libnvrtc-builtins.so") {
+            // SAFETY: a library of tables. Never unloaded, as NVRTC itself; one that does not load is NVRTC's to miss.
+            if let Ok(library) = unsafe { Library::new(file.path()) } {
+                std::mem::forget(library);
+            }
         }
     }
 }

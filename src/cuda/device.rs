@@ -72,7 +72,9 @@ impl Device {
     /// Makes the context current; [`Error::Poisoned`] after a fork or a fault.
     pub fn enter(&self) -> Result<Entered<'_>> {
         if !self.is_ours() {
-            return Err(Error::Poisoned("a CUDA context does not survive a fork; create one in the child".into()));
+            return Err(Error::Poisoned(
+                "a CUDA context does not survive a fork, and CUDA cannot be used in the child; spawn it instead".into(),
+            ));
         }
         let fault = self.fault.load(Ordering::Relaxed);
         if fault != 0 {
@@ -87,8 +89,8 @@ impl Device {
 
     /// Notes an error after which the driver refuses everything: a kernel that touched what is not its own.
     pub fn note<T>(&self, result: Result<T>) -> Result<T> {
-        // CUDA_ERROR_CONTEXT_IS_DESTROYED, ILLEGAL_ADDRESS, LAUNCH_TIMEOUT, ASSERT, and HARDWARE_STACK_ERROR to LAUNCH_FAILED.
-        if let Err(Error::Cuda { native: code @ (700 | 702 | 709 | 710 | 714..=719), .. }) = &result {
+        // CUDA_ERROR_ECC_UNCORRECTABLE, NVLINK_UNCORRECTABLE, CONTEXT_IS_DESTROYED, ILLEGAL_ADDRESS, LAUNCH_TIMEOUT, ASSERT, and HARDWARE_STACK_ERROR to LAUNCH_FAILED.
+        if let Err(Error::Cuda { native: code @ (214 | 220 | 700 | 702 | 709 | 710 | 714..=719), .. }) = &result {
             self.fault.store(*code, Ordering::Relaxed);
         }
         result

@@ -57,7 +57,6 @@ driver! {
     fn release_context = "cuDevicePrimaryCtxRelease_v2"(device: i32);
     fn push_context = "cuCtxPushCurrent_v2"(context: Handle);
     fn pop_context = "cuCtxPopCurrent_v2"(context: *mut Handle);
-    fn synchronize_context = "cuCtxSynchronize"();
     fn load_module = "cuModuleLoadData"(module: *mut Handle, image: *const c_void);
     fn unload_module = "cuModuleUnload"(module: Handle);
     fn function = "cuModuleGetFunction"(function: *mut Handle, module: Handle, name: *const c_char);
@@ -73,6 +72,7 @@ driver! {
     fn copy_2d = "cuMemcpy2DAsync_v2"(copy: *const Copy2d, stream: Handle);
     fn fill_bytes = "cuMemsetD8Async"(address: u64, value: u8, bytes: usize, stream: Handle);
     fn synchronize = "cuStreamSynchronize"(stream: Handle);
+    fn exchange_capture_mode = "cuThreadExchangeStreamCaptureMode"(mode: *mut i32);
     fn is_capturing = "cuStreamIsCapturing"(stream: Handle, status: *mut i32);
 }
 

@@ -30,6 +30,9 @@ fn warps(rows: usize) -> [usize; 3] {
 
 /// A matrix of any numbers.
 pub fn matrix(session: &Session<'_>, rows: usize, cols: usize) -> Result<Matrix> {
+    if i32::try_from(cols).is_err() {
+        return Err(Error::shape(format!("{cols} columns; at most {} on a device", i32::MAX)));
+    }
     let count =
         rows.checked_mul(cols).ok_or_else(|| Error::no_memory(rows as u128 * cols as u128 * 8, "working matrix"))?;
     Ok(Matrix::from_device(session.room::<f64>(count, "working matrix")?, rows, cols))
@@ -280,6 +283,8 @@ struct Combine {
     cols: i32,
     terms: i32,
     keeps: i32,
+    /// Whether the first term has one factor for all rows by its kind, and not by chance.
+    plain: i32,
     keep: RawFactor,
     factor: [RawFactor; MOST_TERMS],
     matrix: [u64; MOST_TERMS],
@@ -301,6 +306,7 @@ pub fn combine(
         cols: cols as i32,
         terms: terms.len() as i32,
         keeps: keep.is_some().into(),
+        plain: matches!(terms.first(), Some((Factor::All(_), _))).into(),
         keep: kept,
         factor: Default::default(),
         matrix: [0; MOST_TERMS],

@@ -26,6 +26,8 @@ const FLASH: usize = 128;
 const FUSED_QUERIES: usize = 4096;
 /// Bytes that buffers of a block of queries may take, unless one segment takes more.
 const BUFFERS: usize = 64 << 20;
+/// Segments of a launch at most: grids have no more blocks in y and z.
+const MOST_SEGMENTS: usize = 65535;
 const NUMBER: usize = size_of::<f64>();
 
 /// What a segment, and after the last all rows, give for a query (`Record` of kernels/records.cuh).
@@ -66,7 +68,7 @@ impl Segments {
     /// Where a query takes `bytes` bytes of buffers for each segment.
     pub fn new(rows: usize, queries: usize, bytes: usize) -> Self {
         let all = rows.div_ceil(SEGMENT);
-        Self { rows, queries, all, at_a_time: (BUFFERS / (queries * bytes).max(1)).clamp(1, all) }
+        Self { rows, queries, all, at_a_time: (BUFFERS / (queries * bytes).max(1)).clamp(1, all.min(MOST_SEGMENTS)) }
     }
 
     pub fn parts(self) -> impl Iterator<Item = Part> {
@@ -91,11 +93,17 @@ impl Part {
     }
 }
 
-/// The grid of a tiled kernel, and whether it is the one with low tiles: 8 queries by 128 columns, or 64 by 64.
-pub fn tiles(part: Part, columns: usize) -> (bool, [usize; 3]) {
+/// The grid of kernels/measure.cu, and whether it is the one with low tiles: 8 queries by 128 rows, or 64 by 64.
+fn tiles(part: Part) -> (bool, [usize; 3]) {
+    let (low, [rows, queries, segments]) = wide_tiles(part, SEGMENT);
+    (low, [queries, rows, segments])
+}
+
+/// The same of the kernels that sum rows, of any number of columns.
+fn wide_tiles(part: Part, columns: usize) -> (bool, [usize; 3]) {
     let (queries, low) = (part.queries as usize, part.queries <= 8);
     let (down, across) = if low { (8, 128) } else { (64, 64) };
-    (low, [queries.div_ceil(down), columns.div_ceil(across), part.segments as usize])
+    (low, [columns.div_ceil(across), queries.div_ceil(down), part.segments as usize])
 }
 
 /// Some of the queries, and the buffers of their passes.
@@ -151,7 +159,7 @@ impl<'a, 's> Sums<'a, 's> {
 
     /// to ← (y - x)·v.
     fn project(&self, part: Part, x: u64, v: u64, to: &Block) -> Result<()> {
-        match tiles(part, SEGMENT) {
+        match tiles(part) {
             (true, grid) => launch!(self.session, "project_8", grid, self.rows.raw, part, x, v, to.address()),
             (false, grid) => launch!(self.session, "project_64", grid, self.rows.raw, part, x, v, to.address()),
         }
@@ -160,7 +168,7 @@ impl<'a, 's> Sums<'a, 's> {
     /// partial ← Σ w (y - shift) of each segment, w times `multiplier` where there is one.
     fn accumulate(&self, part: Part, multiplier: u64, shift: u64) -> Result<()> {
         let (rows, weights, to) = (self.rows.raw, self.weights().address(), self.partial.address());
-        match tiles(part, self.dim) {
+        match wide_tiles(part, self.dim) {
             (true, grid) => launch!(self.session, "accumulate_8", grid, rows, part, weights, multiplier, shift, to),
             (false, grid) => launch!(self.session, "accumulate_64", grid, rows, part, weights, multiplier, shift, to),
         }
@@ -282,7 +290,7 @@ const fn flash_shared(most: usize) -> usize {
 
 /// to ← |y - x|² of the rows of some segments.
 pub fn measure(session: &Session<'_>, rows: &Taken, part: Part, x: u64, to: &Block) -> Result<()> {
-    match tiles(part, SEGMENT) {
+    match tiles(part) {
         (true, grid) => launch!(session, "measure_8", grid, rows.raw, part, x, 0u64, to.address()),
         (false, grid) => launch!(session, "measure_64", grid, rows.raw, part, x, 0u64, to.address()),
     }
@@ -414,7 +422,19 @@ const U: f64 = 0.5 * f64::EPSILON;
 const SLACK: f64 = 1.001;
 
 impl Bound<'_> {
-    /// Ē, and the roundings of sums over rows: 16 in a thread, 8 of a tree and 8 of warps, one of each segment.
+    /// Roundings of a sum of weights over rows: those in a thread or a warp (16; 512 of kernels/small.cu; 128 of
+    /// kernels/flash.cu, which may grow smaller 128 times by an exponential and a product), of a tree and of warps, and six of
+    /// each segment.
+    fn of_sums(&self) -> f64 {
+        let in_segment = match self.dim {
+            d if d <= SMALL => 512.0,
+            d if d <= FLASH => 128.0 * 7.0,
+            _ => 16.0,
+        };
+        (in_segment + 20.0 + 6.0 * self.rows.len().div_ceil(SEGMENT) as f64) * U
+    }
+
+    /// Ē and the roundings of sums.
     fn of_exponents(&self) -> f64 {
         let Record { distance, rest, slope, .. } = self.sums;
         let (h, mean) = (0.5 * self.precision, slope / (1.0 + rest));
@@ -442,9 +462,8 @@ impl Bound<'_> {
         }
         let radius = self.rows.radius();
         let farthest = self.rows.mean().iter().map(|v| v * v).sum::<f64>().sqrt() + radius;
-        let segments = self.rows.len().div_ceil(SEGMENT) as f64;
         let of_weights = 2.0 * radius * (2.0 * self.of_exponents()).min(1.0);
-        let of_sums = (SEGMENT.min(self.rows.len()) as f64 + 4.0 + 3.0 * segments) * U * farthest;
-        SLACK * (of_weights + of_sums)
+        let of_chain = (SEGMENT.min(self.rows.len()) as f64 * U + self.of_sums()) * farthest;
+        SLACK * (of_weights + of_chain)
     }
 }

@@ -229,13 +229,13 @@ impl Kernels {
             return Ok(());
         }
         let driver = self.device.driver;
+        if shared > ALWAYS_SHARED {
+            // SAFETY: the function is loaded.
+            self.device.note(unsafe { driver.allow(function, MOST_SHARED, shared as i32) })?;
+        }
+        let (arguments, extra) = (arguments.as_mut_ptr(), std::ptr::null_mut());
         // SAFETY: the caller's promise; the driver copies the arguments.
-        self.device.note(unsafe {
-            if shared > ALWAYS_SHARED {
-                driver.allow(function, MOST_SHARED, shared as i32)?;
-            }
-            driver.launch(function, x, y, z, block, 1, 1, shared, stream, arguments.as_mut_ptr(), std::ptr::null_mut())
-        })
+        self.device.note(unsafe { driver.launch(function, x, y, z, block, 1, 1, shared, stream, arguments, extra) })
     }
 
     /// For the description: how kernels come to the device.

@@ -2,24 +2,69 @@
 //! waiting: work on one stream is done in order. So a call that was made once before allocates nothing.
 
 use super::device::Device;
-use super::driver::Handle;
+use super::driver::{Driver, Handle};
 use crate::error::{Error, Result};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The memory of one context: blocks that nobody holds, by the stream they were used on and their size.
+/// The memory of one context.
 pub struct Pool {
     device: Arc<Device>,
-    idle: Mutex<HashMap<(Handle, u64), Vec<u64>>>,
+    kept: Mutex<Kept>,
 }
 
-/// In place of a stream: memory that work on any stream uses. It is not kept, but freed, which waits for all of them.
-pub const SHARED: Handle = Handle::MAX;
+#[derive(Default)]
+struct Kept {
+    /// Blocks that nobody holds, by the [`Lane`] they were used on and their size.
+    idle: HashMap<(Lane, u64), Vec<u64>>,
+    /// Blocks whose addresses are in a captured graph, which may run again at any time: they are never freed before the pool.
+    captured: HashSet<u64>,
+}
+
+/// Work that is done in order. A stream, but for the per-thread default stream: it is another one in each thread.
+pub type Lane = usize;
+
+/// The lane of a stream of this thread.
+pub fn lane(stream: Handle) -> Lane {
+    /// `CU_STREAM_PER_THREAD`.
+    const PER_THREAD: Handle = 2;
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        // No stream is at these addresses.
+        static OWN: Lane = SHARED - 1 - THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    if stream == PER_THREAD { OWN.with(|own| *own) } else { stream }
+}
+
+/// In place of a lane: memory that work on any stream uses. It is not kept, but freed, which waits for all of them.
+pub const SHARED: Lane = Lane::MAX;
+
+/// While it lives, memory may be taken and freed on this thread though another thread captures a stream: that has nothing to do
+/// with ours (`cuThreadExchangeStreamCaptureMode`).
+struct Relaxed(&'static Driver, i32);
+
+impl Relaxed {
+    fn new(driver: &'static Driver) -> Self {
+        const RELAXED: i32 = 2;
+        let mut mode = RELAXED;
+        // SAFETY: `mode` is read and written. Where it fails nothing is exchanged.
+        let _ = unsafe { driver.exchange_capture_mode(&raw mut mode) };
+        Self(driver, mode)
+    }
+}
+
+impl Drop for Relaxed {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        let _ = unsafe { self.0.exchange_capture_mode(&raw mut self.1) };
+    }
+}
 
 /// A piece of device memory, given back when it is dropped.
 pub struct Block {
     pool: Arc<Pool>,
-    stream: Handle,
+    lane: Lane,
     /// 0 of an empty block.
     address: u64,
     size: u64,
@@ -35,62 +80,85 @@ fn size_class(bytes: u64) -> Option<u64> {
 
 impl Pool {
     pub fn new(device: Arc<Device>) -> Arc<Self> {
-        Arc::new(Self { device, idle: Mutex::default() })
+        Arc::new(Self { device, kept: Mutex::default() })
     }
 
-    /// `bytes` bytes of any content for work on `stream`, or [`SHARED`]. The device's context is current.
+    /// `bytes` bytes of any content for work on `stream`. The device's context is current.
     pub fn take(self: &Arc<Self>, stream: Handle, bytes: u64, what: &str) -> Result<Block> {
-        let none = || Error::no_memory(bytes.into(), what);
-        let size = if bytes == 0 { 0 } else { size_class(bytes).ok_or_else(none)? };
-        let block = |address| Block { pool: self.clone(), stream, address, size };
+        let mut capturing = 0;
+        // SAFETY: the place is writable, and the stream is the caller's own, alive during the call.
+        self.device.note(unsafe { self.device.driver.is_capturing(stream, &raw mut capturing) })?;
+        let size =
+            if bytes == 0 { 0 } else { size_class(bytes).ok_or_else(|| Error::no_memory(bytes.into(), what))? };
+        let mut kept = self.lock();
+        let lane = lane(stream);
+        if let Some(address) = kept.idle.get_mut(&(lane, size)).and_then(Vec::pop) {
+            if capturing != 0 {
+                kept.captured.insert(address);
+            }
+            return Ok(Block { pool: self.clone(), lane, address, size });
+        }
+        drop(kept);
+        if capturing != 0 && size > 0 {
+            return Err(Error::unsupported(format!(
+                "exec.stream is being captured, and {what} needs {bytes} bytes that no call on it has used before; make the \
+                 same call once before capturing"
+            )));
+        }
+        self.allocate(lane, size, what)
+    }
+
+    /// `bytes` bytes for work on any stream. The device's context is current.
+    pub fn take_shared(self: &Arc<Self>, bytes: u64, what: &str) -> Result<Block> {
+        self.allocate(SHARED, bytes, what)
+    }
+
+    fn allocate(self: &Arc<Self>, lane: Lane, size: u64, what: &str) -> Result<Block> {
+        let block = |address| Block { pool: self.clone(), lane, address, size };
         if size == 0 {
             return Ok(block(0));
         }
-        if let Some(address) = self.lock().get_mut(&(stream, size)).and_then(Vec::pop) {
-            return Ok(block(address));
+        let (driver, mut address) = (self.device.driver, 0);
+        let _relaxed = Relaxed::new(driver);
+        // SAFETY: the place is writable.
+        let mut allocate = || unsafe { driver.allocate(&raw mut address, size as usize) };
+        let mut result = allocate();
+        if matches!(result, Err(Error::NoMemory(_))) {
+            self.release_idle();
+            result = allocate();
         }
-        let (driver, mut capturing, mut address) = (self.device.driver, 0, 0);
-        // SAFETY: both places are writable, and the stream is the caller's own, alive during the call.
-        unsafe {
-            if stream != SHARED {
-                self.device.note(driver.is_capturing(stream, &raw mut capturing))?;
-            }
-            if capturing != 0 {
-                return Err(Error::unsupported(format!(
-                    "exec.stream is being captured, and {what} needs {bytes} bytes that no call on it has used before; \
-                     make the same call once before capturing"
-                )));
-            }
-            let mut result = driver.allocate(&raw mut address, size as usize);
-            if matches!(result, Err(Error::NoMemory(_))) {
-                self.release_idle();
-                result = driver.allocate(&raw mut address, size as usize);
-            }
-            match self.device.note(result) {
-                Err(Error::NoMemory(_)) => Err(none()),
-                result => result.map(|()| block(address)),
-            }
+        match self.device.note(result) {
+            Err(Error::NoMemory(_)) => Err(Error::no_memory(size.into(), what)),
+            result => result.map(|()| block(address)),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Handle, u64), Vec<u64>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Frees what nobody holds, when all work that may still use it is done. The device's context is current.
+    /// Frees what nobody holds and no graph knows; freeing waits for work that may still use it. The device's context is
+    /// current.
     fn release_idle(&self) {
-        let blocks = std::mem::take(&mut *self.lock());
-        // SAFETY: each address came from `allocate` and is in no other list. There is nobody to tell of a failure, and a wait
-        // that fails keeps no memory: freeing waits too.
-        unsafe {
-            let _ = self.device.driver.synchronize_context();
-            blocks.into_values().flatten().for_each(|address| drop(self.device.driver.free(address)));
+        let mut kept = self.lock();
+        let Kept { idle, captured } = &mut *kept;
+        let _relaxed = Relaxed::new(self.device.driver);
+        for addresses in idle.values_mut() {
+            addresses.retain(|address| {
+                let keep = captured.contains(address);
+                if !keep {
+                    // SAFETY: the address came from `allocate` and is in no other list. There is nobody to tell of a failure.
+                    let _ = unsafe { self.device.driver.free(*address) };
+                }
+                keep
+            });
         }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        self.lock().captured.clear();
         if let Ok(_entered) = self.device.enter() {
             self.release_idle();
         }
@@ -108,9 +176,10 @@ impl Drop for Block {
     fn drop(&mut self) {
         // A child leaves its parent's alone; the lock may be held by a thread that it does not have.
         if self.address == 0 || !self.pool.device.is_ours() {
-        } else if self.stream != SHARED {
-            self.pool.lock().entry((self.stream, self.size)).or_default().push(self.address);
+        } else if self.lane != SHARED {
+            self.pool.lock().idle.entry((self.lane, self.size)).or_default().push(self.address);
         } else if let Ok(_entered) = self.pool.device.enter() {
+            let _relaxed = Relaxed::new(self.pool.device.driver);
             // SAFETY: the address came from `allocate`, and nobody else has it. There is nobody to tell of a failure.
             let _ = unsafe { self.pool.device.driver.free(self.address) };
         }

@@ -121,6 +121,10 @@ impl Engine for Cuda {
         elementwise::zeros(&Session::of(self)?, rows, cols)
     }
 
+    fn column(&self, numbers: &[f64]) -> Result<Matrix> {
+        Ok(Matrix::from_device(empirical::column(&Session::of(self)?, numbers)?, numbers.len(), 1))
+    }
+
     fn load(&self, name: &str, from: View<'_>) -> Result<Matrix> {
         elementwise::load(&Session::of(self)?, name, from)
     }

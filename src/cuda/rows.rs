@@ -1,7 +1,7 @@
 //! The rows of a data set in device memory, in their own element type (`Rows` of kernels/common.cuh).
 
 use super::elementwise::dtype_number;
-use super::memory::{Block, SHARED};
+use super::memory::Block;
 use super::session::{Session, launch};
 use crate::dataset::Rows;
 use crate::error::{Error, Result};
@@ -53,7 +53,7 @@ impl Taken {
 /// Copies numbers to memory that any stream may read from now on.
 fn share<T: Copy>(session: &Session<'_>, from: &[T], what: &str) -> Result<Block> {
     session.refuse_capture(what)?;
-    let to = session.engine.pool.take(SHARED, size_of_val(from) as u64, what)?;
+    let to = session.engine.pool.take_shared(size_of_val(from) as u64, what)?;
     // SAFETY: numbers without padding, as many as there is room for; they are waited for.
     unsafe { session.copy_in(to.address(), from.as_ptr().cast(), size_of_val(from)) }?;
     session.wait()?;
@@ -112,7 +112,7 @@ impl DeviceRows {
             None => {
                 session.refuse_capture("lengths of rows")?;
                 let what = "lengths of rows";
-                let factor = session.engine.pool.take(SHARED, rows.len() as u64 * size_of::<f64>() as u64, what)?;
+                let factor = session.engine.pool.take_shared(rows.len() as u64 * size_of::<f64>() as u64, what)?;
                 launch!(
                     session,
                     "row_factors",

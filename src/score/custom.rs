@@ -149,7 +149,7 @@ impl Custom {
             engine.store(m, &mut engine.lend(&mut copy, dtype))?;
             copies.push(copy);
         }
-        let (mut times, mut out) = (engine.load("t", View::new(t, batch, 1))?, engine.zeros(batch, self.dim)?);
+        let (mut times, mut out) = (engine.column(t)?, engine.zeros(batch, self.dim)?);
         let lent: Vec<ViewMut<'_>> = copies.iter_mut().map(|m| engine.lend(m, dtype)).collect();
         let views: Vec<View<'_>> = lent.iter().map(ViewMut::view).collect();
         let times = engine.lend(&mut times, Dtype::F64);

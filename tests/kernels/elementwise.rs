@@ -109,6 +109,7 @@ fn combine(
         Factor::Rows(c) => (device.upload(c).address, 0.0),
     };
     let mut parameters = with![out, rows as i64, cols as i32, terms.len() as i32, i32::from(keep.is_some())];
+    parameters = parameters.push(i32::from(matches!(terms.first(), Some((Factor::All(_), _)))));
     let (keep_rows, keep_all) = keep.as_ref().map_or((0, 0.0), &mut factor);
     parameters = parameters.push(keep_rows).push(keep_all);
     for i in 0..8 {
@@ -148,7 +149,7 @@ fn combine_is_that_of_the_cpu() {
                     let mut want = matrix(&start, shape);
                     let matrices: Vec<Matrix> = values.iter().map(|v| matrix(v, shape)).collect();
                     let host: Vec<_> = matrices.iter().enumerate().map(|(t, m)| (by(t), m)).collect();
-                    cpu.combine(&mut want, keep, &host);
+                    cpu.combine(&mut want, keep, &host).unwrap();
                     // Without `keep` nobody has written the result before.
                     let out = if keep.is_some() { device.upload(&start) } else { device.empty(rows * cols) };
                     let arrays: Vec<Array<f64>> = values.iter().map(|v| device.upload(v)).collect();
@@ -185,7 +186,7 @@ fn sums_over_rows_are_those_of_plain_loops() {
         }
         let cpu = Cpu::new(1, None).expect("an engine");
         let mut want = vec![0.0; rows];
-        cpu.error_norms(&mut want, &matrix(&error, shape), &matrix(&x, shape), &matrix(&y, shape), 1e-3, 0.0);
+        cpu.error_norms(&mut want, &matrix(&error, shape), &matrix(&x, shape), &matrix(&y, shape), 1e-3, 0.0).unwrap();
         // Sums of squares, so relative; a few roundings of each share and of the root.
         assert_near(&device.download(&norms), &want, (2 * cols + 20) as f64 * U, 0.0, "error norm");
     }

@@ -123,7 +123,7 @@ impl Pass<'_> {
         let dim = self.rows.dim as usize;
         let partial = self.device.empty(part.segments as usize * self.queries * dim);
         let (height, width) = self.way.tile;
-        let grid = [self.queries.div_ceil(height), dim.div_ceil(width), part.segments as usize];
+        let grid = [dim.div_ceil(width), self.queries.div_ceil(height), part.segments as usize];
         let parameters = with![self.rows, part, weights, multiplier, shift, &partial];
         self.empirical(&format!("mnemo_accumulate_{height}"), grid, parameters);
         partial

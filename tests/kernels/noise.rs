@@ -23,7 +23,7 @@ fn noise_has_the_bits_of_the_cpu() {
         for (stream, first) in streams {
             for factor in [Factor::All(0.37), Factor::Rows(&own)] {
                 let mut want = Matrix::from_host(start.clone(), rows, cols);
-                cpu.add_normal(&mut want, factor, stream, first);
+                cpu.add_normal(&mut want, factor, stream, first).unwrap();
                 let mut device = Device::new(Build::Library);
                 let out = device.upload(&start);
                 let of_rows = match factor {
