@@ -7,7 +7,7 @@ use crate::decode::{Decoder, Routine, Signature};
 use crate::fault::{Fault, FaultKind, ParseError, Trouble, line_of};
 use crate::instruction::{self, Program};
 use crate::launch::{Launch, Statistics};
-use crate::machine::{Machine, Needs};
+use crate::machine::{Code, Machine, Needs};
 use crate::memory::{Memory, OutOfMemory};
 use crate::registers::{Line, fill};
 use crate::syntax::{self, Initial};
@@ -412,16 +412,8 @@ impl Loaded {
             _ => self.addresses[number as usize],
         };
         let order = memory.order;
-        let mut machine = Machine::new(
-            &self.module.program,
-            &self.constants,
-            memory,
-            parameters,
-            *launch,
-            found.needs,
-            shared as u32,
-            address,
-        );
+        let code = Code { program: &self.module.program, constants: &self.constants };
+        let mut machine = Machine::new(code, memory, parameters, *launch, found.needs, shared as u32, address);
         let [x, y, _] = launch.grid;
         for at in 0..blocks {
             let number = order.pick(at, blocks);

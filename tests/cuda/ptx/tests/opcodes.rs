@@ -153,7 +153,7 @@ fn sums_and_products() {
     integers("mul24.hi.u32 %d, %a, %b;", "bbb", |v| (v[0] & 0xff_ffff) * (v[1] & 0xff_ffff) >> 16);
     let s24 = |x: u64| (x << 40) as i64 >> 40;
     integers("mul24.lo.s32 %d, %a, %b;", "bbb", |v| (s24(v[0]) * s24(v[1])) as u64);
-    integers("mad24.lo.s32 %d, %a, %b, %c;", "bbbb", |v| (s24(v[0]) * s24(v[1])) as u64 + v[2] % (1 << 32));
+    integers("mad24.lo.s32 %d, %a, %b, %c;", "bbbb", |v| ((s24(v[0]) * s24(v[1])) as u64).wrapping_add(v[2]));
     integers("sad.u32 %d, %a, %b, %c;", "bbbb", |v| v[2].wrapping_add(u64::from((v[0] as u32).abs_diff(v[1] as u32))));
     integers("sad.s32 %d, %a, %b, %c;", "bbbb", |v| v[2].wrapping_add(u64::from((v[0] as i32).abs_diff(v[1] as i32))));
     integers("sad.u64 %d, %a, %b, %c;", "wwww", |v| v[2].wrapping_add(v[0].abs_diff(v[1])));
@@ -526,7 +526,7 @@ fn float_arithmetic() {
         let text = format!("setp.{name}.f64 %d, %a, %b;");
         for (input, found) in inputs.iter().zip(run(&text, "pww", &inputs)) {
             let order = f64::from_bits(input[0]).partial_cmp(&f64::from_bits(input[1]));
-            let at = order.map_or(3, |order| order as usize + 1) & 3;
+            let at = order.map_or(3, |order| (order as i8 + 1) as usize);
             assert_eq!(found == 1, holds[at], "{text} {input:?}");
         }
     }

@@ -298,11 +298,12 @@ fn vectors_and_narrow_types() {
         ld.global.v4.u32 {%r0, %r1, %r2, %r3}, [%x]; st.global.v4.u32 [%y], {%r3, %r2, %r1, %r0};
         ld.global.v2.u64 {%rd0, %rd1}, [%x+16]; st.global.v2.u64 [%y+16], {%rd1, %rd0};
         ld.global.v4.u8 {%h0, %h1, %h2, %h3}, [%x]; st.global.v4.u8 [%y+32], {%h3, %h2, %h1, %h0};
-        ld.global.s8 %r4, [%x+3]; st.global.s32 [%y+36], %r4; ld.global.u8 %r4, [%x+3]; st.global.u32 [%y+40], %r4;
-        ld.global.s16 %rd2, [%x+2]; st.global.u64 [%y+48], %rd2; ld.global.v2.u32 {_, %r5}, [%x]; st.global.u32 [%y+44], %r5;
+        ld.global.s8 %r4, [%x+1]; st.global.s32 [%y+36], %r4; ld.global.u8 %r4, [%x+1]; st.global.u32 [%y+40], %r4;
+        ld.global.s16 %rd2, [%x]; st.global.u64 [%y+48], %rd2; ld.global.v2.u32 {_, %r5}, [%x]; st.global.u32 [%y+44], %r5;
         ld.global.nc.L1::no_allocate.u32 %r6, [%x+4]; st.global.cs.u16 [%y+56], %r6;";
     let mut device = Device::new(&module(2, body));
     let bytes: Vec<u8> = (0..32).map(|i| 0xf0u8.wrapping_add(i * 7)).collect();
+    assert!(bytes[0] > 127 && bytes[1] > 127, "signs to extend");
     let (x, y) = (device.put(&bytes), device.room(64));
     device.run("k", 1, 1, &[Wide(x), Wide(y)]).unwrap();
     let found = device.get::<u8>(y, 58);
@@ -310,10 +311,10 @@ fn vectors_and_narrow_types() {
     assert_eq!(found[..16], [word(3), word(2), word(1), word(0)].concat());
     assert_eq!(found[16..32], [&bytes[24..32], &bytes[16..24]].concat());
     assert_eq!(found[32..36], [bytes[3], bytes[2], bytes[1], bytes[0]]);
-    assert_eq!(found[36..40], i32::from(bytes[3] as i8).to_le_bytes());
-    assert_eq!(found[40..44], u32::from(bytes[3]).to_le_bytes());
+    assert_eq!(found[36..40], i32::from(bytes[1] as i8).to_le_bytes());
+    assert_eq!(found[40..44], u32::from(bytes[1]).to_le_bytes());
     assert_eq!(found[44..48], *word(1));
-    assert_eq!(found[48..56], i64::from(i16::from_le_bytes([bytes[2], bytes[3]])).to_le_bytes());
+    assert_eq!(found[48..56], i64::from(i16::from_le_bytes([bytes[0], bytes[1]])).to_le_bytes());
     assert_eq!(found[56..58], bytes[4..6]);
 }
 
