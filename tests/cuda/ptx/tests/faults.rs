@@ -115,6 +115,11 @@ fn fences_and_tickets() {
         .unwrap();
     run(&body("").replace("atom.global.exch.b64 %rd3, [%x+8], 1", "st.release.gpu.global.u64 [%x+8], 1")).unwrap();
     assert!(matches!(kind(run(&body(""))), FaultKind::Race { shared: false, .. }));
+    // What is written after the flag was raised is not covered by it.
+    let write = "st.global.f64 [%y], %f0;";
+    let late = body("membar.gl;").replace(write, "").replace(", 1; ret;", &format!(", 1; {write} ret;"));
+    assert!(late.contains(write));
+    assert!(matches!(kind(run(&late)), FaultKind::Race { shared: false, .. }));
 }
 
 #[test]
