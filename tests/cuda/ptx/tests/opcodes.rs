@@ -784,6 +784,10 @@ fn halves() {
             }
         }
     };
+    // Flushed to zero: subnormal sources, and subnormal results.
+    let some = [vec![0x0200, 0x3c00], vec![0x0400, 0x8001], vec![0x0500, 0x8400], vec![0x3c00, 0x3c00]];
+    assert_eq!(run("add.ftz.f16 %d, %a, %b;", "hhh", &some), [0x3c00, 0x0400, 0, 0x4000]);
+    assert_eq!(run("add.f16 %d, %a, %b;", "hhh", &some)[1..3], [0x03ff, 0x0100]);
     test("add.f16 %d, %a, %b;", "hhh", 2, &|v| v[0] + v[1], false);
     test("mul.f16x2 %d, %a, %b;", "bbb", 2, &|v| v[0] * v[1], false);
     test("sub.f16x2 %d, %a, %b;", "bbb", 2, &|v| v[0] - v[1], false);

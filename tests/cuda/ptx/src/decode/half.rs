@@ -27,7 +27,7 @@ impl<'a> Decoder<'a> {
         self.sources(s, &mut i, register, &[register; 3][..count])?;
         parts.take("rn");
         parts.take("approx");
-        let _ = parts.take("ftz");
+        let flush = parts.take("ftz");
         let (sat, relu, nan) = (parts.take("sat"), parts.take("relu"), parts.take("NaN"));
         parts.end()?;
         const NAMES: [&str; 10] = ["fma", "add", "sub", "mul", "min", "max", "abs", "neg", "ex2", "tanh"];
@@ -37,7 +37,8 @@ impl<'a> Decoder<'a> {
             | u32::from(ty.bytes() == 4) << 9
             | u32::from(sat) << 10
             | u32::from(relu) << 11
-            | u32::from(nan) << 12;
+            | u32::from(nan) << 12
+            | u32::from(flush) << 13;
         i.run = act!(|m, i, mask| {
             let registers = &mut m.warp.registers;
             for lane in lanes(mask) {
@@ -56,6 +57,9 @@ impl<'a> Decoder<'a> {
 
 fn one(mode: u32, a: u32, b: u32, c: u32) -> u32 {
     let format = if mode >> 8 & 1 != 0 { Small::Bf16 } else { Small::F16 };
+    let exponent = if format == Small::Bf16 { 0x7f80 } else { 0x7c00 };
+    let flush = |x: u32| if mode >> 13 & 1 != 0 && x & exponent == 0 { x & 0x8000 } else { x };
+    let (a, b, c) = (flush(a), flush(b), flush(c));
     let real = |f: fn(f64) -> f64| format.bits(format.round(f(format.value(a)), crate::float::Rounding::Nearest));
     let bits = match mode & 255 {
         0 => format.fma(a, b, c),
@@ -84,6 +88,7 @@ fn one(mode: u32, a: u32, b: u32, c: u32) -> u32 {
         8 => real(f64::exp2),
         _ => real(f64::tanh),
     };
+    let bits = flush(bits);
     let value = format.value(bits);
     if mode >> 10 & 1 != 0 {
         format.bits(crate::float::saturate64(value))
