@@ -175,7 +175,8 @@ fn place(m: &Matrix, data: *mut u8) -> (mnemo_tensor, Option<(u64, usize)>) {
     }
     let (driver, len) = (Driver::get(), bytes(&m.numbers));
     let address = driver.with_context(|| {
-        let address = driver.allocate(len);
+        // The driver has no blocks of nothing.
+        let address = driver.allocate(len.max(1));
         driver.upload(address, data.cast_const().cast(), len);
         address
     });
