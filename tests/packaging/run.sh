@@ -64,7 +64,10 @@ pass "make install builds nothing twice and needs no cargo after make"
 echo 'extern crate mnemo;' | rustc --crate-type staticlib --print native-static-libs -o "$tmp/libempty.a" \
 	-L dependency="$built/deps" --extern mnemo="$built/libmnemo.rlib" - >"$tmp/log" 2>&1 || { cat "$tmp/log" >&2; fail rustc; }
 said=$(sed -n 's/.*native-static-libs: //p' "$tmp/log")
-system_libs=$(echo " $said " | sed -e 's/ -lgcc_s / /' -e 's/ -lc / /' -e 's/^ //' -e 's/ $//')
+# Of one that is named twice the last counts: by then everyone who needs it has been seen.
+system_libs=$(echo "$said" | tr ' ' '\n' | grep -vx -e -lgcc_s -e -lc | awk '
+	{ line[NR] = $0; at[$0] = NR }
+	END { for (i = 1; i <= NR; i++) if (at[line[i]] == i) { printf "%s%s", space, line[i]; space = " " } }')
 
 # with_pkg_config PREFIX LIBDIR: three programs of the example: shared, with the archive, without any shared library.
 with_pkg_config() {
