@@ -439,9 +439,8 @@ impl Bound<'_> {
         let Record { distance, rest, slope, .. } = self.sums;
         let (h, mean) = (0.5 * self.precision, slope / (1.0 + rest));
         let far = if h > 0.0 { (distance + mean / h).sqrt() } else { 0.0 };
-        let segments = self.rows.len().div_ceil(SEGMENT) as f64;
         let of_x = 2.0 * h * self.x_error * (2.0 * far + self.x_error);
-        (self.dim as f64 + 9.0) * U * (2.0 * h * distance + mean) + of_x + (36.0 + 6.0 * segments) * U
+        (self.dim as f64 + 9.0) * U * (2.0 * h * distance + mean) + of_x + self.of_sums()
     }
 
     /// Of ln Σ exp(ℓ_n) = ln(1 + rest) - h D.
