@@ -61,6 +61,20 @@ __device__ inline long long buffer_at(const Part &part, long long query, int seg
     return (query * part.segments + segment) * SEGMENT;
 }
 
+// Whether a segment of a query is done by kernels for few rows (near.cu). few [queries, segments], or NULL.
+__device__ inline bool is_few(const Part &part, const int *few, long long query, int segment) {
+    return few && few[query * part.segments + segment] >= 0;
+}
+
+// The same for COUNT queries together, which are at most as many as the threads of the block that ask.
+template <int COUNT>
+__device__ inline bool are_few(const Part &part, const int *few, int first_query, int segment) {
+    if (!few) return false;
+    const int query = first_query + threadIdx.x;
+    const bool dense = threadIdx.x < COUNT && query < part.queries && !is_few(part, few, query, segment);
+    return !__syncthreads_or(dense);
+}
+
 // Behind every distance.
 __device__ inline double infinity() { return __longlong_as_double(0x7ff0000000000000ll); }
 

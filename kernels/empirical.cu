@@ -11,14 +11,14 @@
 //
 // First pass, for each part:
 //   measure.cu      D_n -> `weights`
-//   mnemo_weights(part, precision, weights, records)
+//   mnemo_weights(part, precision, few, weights, records)
 //       weights <- w_n relative to the segment's own smallest D; records [queries, segments] <- what a segment gives.
-//       Grid (queries, segments).
+//       Grid (queries, segments). few, here and below: NULL, or where it is not below 0 near.cu does this instead.
 //   mnemo_merge_records(part, precision, records, running, scales)
 //       running [queries] <- the records of all segments so far;
 //       scales [queries, segments, 2] <- what the sums before and those of the segment are to be multiplied by. One thread
 //       per query: grid ceil(queries / 256).
-//   mnemo_accumulate_8, mnemo_accumulate_64(rows, part, weights, multiplier, shift, partial)
+//   mnemo_accumulate_8, mnemo_accumulate_64(rows, part, few, weights, multiplier, shift, partial)
 //       partial [segments, queries, dim] <- sum over the segment of w (y - shift_q); w times multiplier [like weights] where
 //       that is not NULL, shift [queries, dim] or NULL for 0.
 //       Grid (ceil(dim / 128 or 64), ceil(queries / 8 or 64), segments): there may be more columns than y goes. Same bits
@@ -46,11 +46,12 @@
 #include "tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-mnemo_weights(Part part, const double *precision, double *weights, Record *records) {
+mnemo_weights(Part part, const double *precision, const int *few, double *weights, Record *records) {
     constexpr int EACH = (SEGMENT + THREADS - 1) / THREADS;
     __shared__ Nearest nearest_of[WARPS];
     __shared__ double room[WARPS];
     const int query = blockIdx.x, segment = blockIdx.y;
+    if (is_few(part, few, query, segment)) return;
     const int here = rows_of(part, segment);
     const double h = 0.5 * precision[query];
     double *own = weights + buffer_at(part, query, segment);
@@ -104,7 +105,7 @@ mnemo_merge_records(Part part, const double *precision, const Record *records, R
 }
 
 template <class S>
-__device__ inline void accumulate(const Rows &rows, const Part &part, const double *weights,
+__device__ inline void accumulate(const Rows &rows, const Part &part, const int *few, const double *weights,
                                   const double *multiplier, const double *shift, double *partial) {
     __shared__ Stage<S::COLUMNS> of_rows;
     __shared__ Stage<S::QUERIES> of_weights[2];
@@ -112,12 +113,19 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
     const long long start = start_of(part, segment);
     const int count = rows_of(part, segment);
     const int first_query = blockIdx.y * S::QUERIES, first_column = blockIdx.x * S::COLUMNS;
+    if (are_few<S::QUERIES>(part, few, first_query, segment)) return;
 
     // Rows are staged along their columns, weights along the rows they belong to.
     const int own_column = threadIdx.x % S::COLUMNS, own_row = threadIdx.x / S::COLUMNS;
     constexpr int ROWS_APART = THREADS / S::COLUMNS, QUERIES_APART = THREADS / KSTEP;
     const int own_c = threadIdx.x % KSTEP, own_query = threadIdx.x / KSTEP;
     const long long own_weights = buffer_at(part, first_query + own_query, segment);
+    bool takes_part[S::LEFT];
+#pragma unroll
+    for (int i = 0; i < S::LEFT; i++) {
+        const int slot = own_query + i * QUERIES_APART, query = first_query + slot;
+        takes_part[i] = slot < S::QUERIES && query < part.queries && !is_few(part, few, query, segment);
+    }
     double next_row[S::RIGHT], next_weight[S::LEFT];
     const auto fetch_rows = [&](int from) {
         long long row[S::RIGHT];
@@ -133,9 +141,9 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
     const auto fetch_weights = [&](int from) {
 #pragma unroll
         for (int i = 0; i < S::LEFT; i++) {
-            const int slot = own_query + i * QUERIES_APART, c = from + own_c;
+            const int c = from + own_c;
             next_weight[i] = 0.0;
-            if (slot < S::QUERIES && first_query + slot < part.queries && c < count) {
+            if (takes_part[i] && c < count) {
                 const long long at = own_weights + i * (QUERIES_APART * (long long)part.segments * SEGMENT) + c;
                 next_weight[i] = multiplier ? weights[at] * multiplier[at] : weights[at];
             }
@@ -203,7 +211,7 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
         for (int c = 0; c < S::C; c++) {
             const int query = first_query + down + q * S::DOWN, column = first_column + across + c * S::ACROSS;
             // Rows left out would have made 0 of a -0: no sum is one.
-            if (query < part.queries && column < rows.dim)
+            if (query < part.queries && column < rows.dim && !is_few(part, few, query, segment))
                 partial[((long long)segment * part.queries + query) * rows.dim + column] = sum[q][c] + 0.0;
         }
     }
@@ -211,9 +219,9 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const doub
 
 #define ACCUMULATE(NAME, SHAPE)                                                                                        \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
-    NAME(Rows rows, Part part, const double *weights, const double *multiplier, const double *shift,                   \
+    NAME(Rows rows, Part part, const int *few, const double *weights, const double *multiplier, const double *shift,   \
          double *partial) {                                                                                            \
-        accumulate<SHAPE>(rows, part, weights, multiplier, shift, partial);                                            \
+        accumulate<SHAPE>(rows, part, few, weights, multiplier, shift, partial);                                       \
     }
 ACCUMULATE(mnemo_accumulate_8, Low)
 ACCUMULATE(mnemo_accumulate_64, High)

@@ -1,9 +1,10 @@
 // Squared distances and projections of all rows of some segments, by differences.
 //
-// mnemo_measure_8, mnemo_measure_64(rows, part, x, NULL, out)
+// mnemo_measure_8, mnemo_measure_64(rows, part, x, NULL, few, out)
 //     out[q, s, c] <- |y - x_q|^2, y row c of segment part.first_segment + s
-// mnemo_project_8, mnemo_project_64(rows, part, x, v, out)
+// mnemo_project_8, mnemo_project_64(rows, part, x, v, few, out)
 //     out[q, s, c] <- (y - x_q) . v_q
+//     few: NULL, or [queries, segments]: only where it is below 0 (near.cu).
 //     x, v [queries, dim]; out is a buffer, of which only places of rows that are there are written.
 //     Block 256; grid (ceil(part.queries / 8 or 64), ceil(SEGMENT / 128 or 64), part.segments): `_8` has tiles of 8 queries and 128
 //     rows, `_64` of 64 and 64. No dynamic shared memory. Same bits from both.
@@ -14,7 +15,8 @@
 #include "tile.cuh"
 
 template <class S, bool PROJECT>
-__device__ inline void measure(const Rows &rows, const Part &part, const double *x, const double *v, double *out) {
+__device__ inline void measure(const Rows &rows, const Part &part, const double *x, const double *v, const int *few,
+                               double *out) {
     __shared__ Stage<S::COLUMNS> of_rows;
     __shared__ Stage<S::QUERIES> of_x;
     __shared__ Stage<PROJECT ? S::QUERIES : 1> of_v;
@@ -24,6 +26,7 @@ __device__ inline void measure(const Rows &rows, const Part &part, const double 
     const int first_row = blockIdx.y * S::COLUMNS;
     if (first_row >= count) return;
     const int first_query = blockIdx.x * S::QUERIES;
+    if (are_few<S::QUERIES>(part, few, first_query, segment)) return;
     const int dim = rows.dim;
 
     // Each thread stages one k of several rows and queries: threads next to each other read numbers next to each other.
@@ -94,7 +97,7 @@ __device__ inline void measure(const Rows &rows, const Part &part, const double 
 #pragma unroll
     for (int q = 0; q < S::Q; q++) {
         const int query = first_query + down + q * S::DOWN;
-        if (query >= part.queries) continue;
+        if (query >= part.queries || is_few(part, few, query, segment)) continue;
         double *to = out + buffer_at(part, query, segment);
 #pragma unroll
         for (int c = 0; c < S::C; c++) {
@@ -106,8 +109,8 @@ __device__ inline void measure(const Rows &rows, const Part &part, const double 
 
 #define MEASURE(NAME, SHAPE, PROJECT)                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
-    NAME(Rows rows, Part part, const double *x, const double *v, double *out) {                                        \
-        measure<SHAPE, PROJECT>(rows, part, x, v, out);                                                                \
+    NAME(Rows rows, Part part, const double *x, const double *v, const int *few, double *out) {                        \
+        measure<SHAPE, PROJECT>(rows, part, x, v, few, out);                                                           \
     }
 MEASURE(mnemo_measure_8, Low, false)
 MEASURE(mnemo_measure_64, High, false)

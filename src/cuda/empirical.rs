@@ -1,13 +1,16 @@
-//! The fused pass behind every empirical score, in float64 (kernels/empirical.cu, kernels/measure.cu).
+//! The fused pass behind every empirical score (kernels/empirical.cu, kernels/measure.cu). Sums are in float64; where rows are
+//! long, bounds say which of them need not be summed (super::near).
 //!
 //! Queries go in blocks and rows in segments, some of them at a time, so that buffers are bounded: neither changes a bit.
 
 use super::address;
+use super::bounds::Bounds;
+use super::certificate::Certificate;
 use super::elementwise::{matrix, uniform};
 use super::memory::Block;
+use super::near::Near;
 use super::rows::{self, Taken};
 use super::session::{Session, blocks, launch};
-use crate::dataset::Rows;
 use crate::engine::{Moments, Query};
 use crate::error::{Result, per_row, try_vec};
 use crate::exec::Exec;
@@ -19,13 +22,15 @@ pub const SEGMENT: usize = 4096;
 pub const QUERIES: usize = 256;
 /// Up to these dimensions one kernel makes distances, weights and sums, without a buffer between: kernels/small.cu and
 /// kernels/flash.cu.
-const SMALL: usize = 16;
+pub const SMALL: usize = 16;
 /// See [`SMALL`].
-const FLASH: usize = 128;
+pub const FLASH: usize = 128;
 /// Queries of a block at most, of these dimensions.
 const FUSED_QUERIES: usize = 4096;
 /// Bytes that buffers of a block of queries may take, unless one segment takes more.
-const BUFFERS: usize = 64 << 20;
+const BUFFERS: usize = 256 << 20;
+/// exp of less is 0 in float64.
+const NO_WEIGHT: f64 = 746.0;
 /// Segments of a launch at most: grids have no more blocks in y and z.
 const MOST_SEGMENTS: usize = 65535;
 const NUMBER: usize = size_of::<f64>();
@@ -33,14 +38,14 @@ const NUMBER: usize = size_of::<f64>();
 /// What a segment, and after the last all rows, give for a query (`Record` of kernels/records.cuh).
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct Record {
+pub struct Record {
     /// The smallest |y - x|².
-    distance: f64,
+    pub distance: f64,
     /// Σ w over all rows but the nearest, whose w is 1.
-    rest: f64,
+    pub rest: f64,
     /// Σ w (max ℓ - ℓ).
-    slope: f64,
-    row: i64,
+    pub slope: f64,
+    pub row: i64,
 }
 
 /// The segments that a launch is about, and the queries (`Part` of kernels/common.cuh).
@@ -123,14 +128,24 @@ struct Sums<'a, 's> {
     running: Block,
     scales: Block,
     partial: Block,
+    /// For the first pass, where few rows may have weight.
+    near: Option<Near<'a>>,
 }
 
 impl<'a, 's> Sums<'a, 's> {
-    fn new(session: &'a Session<'s>, rows: &'a Taken, x: u64, precision: &[f64], second_pass: bool) -> Result<Self> {
+    fn new(
+        session: &'a Session<'s>,
+        (rows, bounds): (&'a Taken, Option<&'a Bounds>),
+        x: u64,
+        precision: &[f64],
+        cut: f64,
+        second_pass: bool,
+    ) -> Result<Self> {
         let (queries, dim) = (precision.len(), rows.raw.dim as usize);
         let weighted = dim > FLASH || second_pass;
         let columns = usize::from(weighted) + usize::from(second_pass);
-        let bytes = NUMBER * (columns * SEGMENT + dim + 2) + size_of::<Record>();
+        let of_near = if bounds.is_some() { Near::BYTES } else { 0 };
+        let bytes = NUMBER * (columns * SEGMENT + dim + 2) + size_of::<Record>() + of_near;
         let segments = Segments::new(rows.raw.count as usize, queries, bytes);
         let room = |count: usize| session.room::<f64>(count, "sums over rows");
         let at_a_time = segments.at_a_time;
@@ -149,28 +164,35 @@ impl<'a, 's> Sums<'a, 's> {
             running: session.room::<Record>(queries, "sums over rows")?,
             scales: room(2 * queries * at_a_time)?,
             partial: room(queries * at_a_time * dim)?,
+            near: bounds.map(|bounds| Near::new(session, bounds, (x, queries, dim), at_a_time, cut)).transpose()?,
         })
+    }
+
+    /// Whether kernels for few rows do what is asked: of which queries and segments they say, NULL for none.
+    fn few(&self) -> u64 {
+        self.near.as_ref().map_or(0, Near::few)
     }
 
     /// to ← |y - x|² of the rows of some segments.
     fn measure(&self, part: Part, x: u64, to: &Block) -> Result<()> {
-        measure(self.session, self.rows, part, x, to)
+        measure(self.session, self.rows, part, x, 0, to)
     }
 
     /// to ← (y - x)·v.
     fn project(&self, part: Part, x: u64, v: u64, to: &Block) -> Result<()> {
         match tiles(part) {
-            (true, grid) => launch!(self.session, "project_8", grid, self.rows.raw, part, x, v, to.address()),
-            (false, grid) => launch!(self.session, "project_64", grid, self.rows.raw, part, x, v, to.address()),
+            (true, grid) => launch!(self.session, "project_8", grid, self.rows.raw, part, x, v, 0u64, to.address()),
+            (false, grid) => launch!(self.session, "project_64", grid, self.rows.raw, part, x, v, 0u64, to.address()),
         }
     }
 
     /// partial ← Σ w (y - shift) of each segment, w times `multiplier` where there is one.
-    fn accumulate(&self, part: Part, multiplier: u64, shift: u64) -> Result<()> {
-        let (rows, weights, to) = (self.rows.raw, self.weights().address(), self.partial.address());
+    fn accumulate(&self, part: Part, few: u64, multiplier: u64, shift: u64) -> Result<()> {
+        let (session, rows, weights, to) =
+            (self.session, self.rows.raw, self.weights().address(), self.partial.address());
         match wide_tiles(part, self.dim) {
-            (true, grid) => launch!(self.session, "accumulate_8", grid, rows, part, weights, multiplier, shift, to),
-            (false, grid) => launch!(self.session, "accumulate_64", grid, rows, part, weights, multiplier, shift, to),
+            (true, grid) => launch!(session, "accumulate_8", grid, rows, part, few, weights, multiplier, shift, to),
+            (false, grid) => launch!(session, "accumulate_64", grid, rows, part, few, weights, multiplier, shift, to),
         }
     }
 
@@ -240,11 +262,18 @@ impl<'a, 's> Sums<'a, 's> {
                 }
                 continue;
             }
-            self.measure(part, self.x, self.weights())?;
-            launch!(session, "weights", part.each(), part, precision, self.weights().address(), records)?;
+            let weights = self.weights();
+            if let Some(near) = &self.near {
+                near.weigh(session, self.rows, part, (self.x, precision), weights, &self.records)?;
+            }
+            measure(session, self.rows, part, self.x, self.few(), weights)?;
+            launch!(session, "weights", part.each(), part, precision, self.few(), weights.address(), records)?;
             merge_records()?;
             for &(shift, to) in means {
-                self.accumulate(part, 0, shift)?;
+                if let Some(near) = &self.near {
+                    near.accumulate(session, self.rows, part, weights, shift, &self.partial)?;
+                }
+                self.accumulate(part, self.few(), 0, shift)?;
                 self.merge_means(part, true, to)?;
             }
         }
@@ -275,7 +304,7 @@ impl<'a, 's> Sums<'a, 's> {
             }
             if let Some((v, product)) = product {
                 self.project(part, mean, v, values)?;
-                self.accumulate(part, values.address(), mean)?;
+                self.accumulate(part, 0, values.address(), mean)?;
                 self.merge_means(part, false, product)?;
             }
         }
@@ -288,11 +317,11 @@ const fn flash_shared(most: usize) -> usize {
     (64 * (most + 1) + 32 * 33) * NUMBER
 }
 
-/// to ← |y - x|² of the rows of some segments.
-pub fn measure(session: &Session<'_>, rows: &Taken, part: Part, x: u64, to: &Block) -> Result<()> {
+/// to ← |y - x|² of the rows of some segments, but for those that `few` says.
+pub fn measure(session: &Session<'_>, rows: &Taken, part: Part, x: u64, few: u64, to: &Block) -> Result<()> {
     match tiles(part) {
-        (true, grid) => launch!(session, "measure_8", grid, rows.raw, part, x, 0u64, to.address()),
-        (false, grid) => launch!(session, "measure_64", grid, rows.raw, part, x, 0u64, to.address()),
+        (true, grid) => launch!(session, "measure_8", grid, rows.raw, part, x, 0u64, few, to.address()),
+        (false, grid) => launch!(session, "measure_64", grid, rows.raw, part, x, 0u64, few, to.address()),
     }
 }
 
@@ -314,17 +343,23 @@ fn from_row(m: &Matrix, first: usize) -> u64 {
 }
 
 pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec: &Exec<'_>) -> Result<()> {
-    let rows = rows::of(session, query.rows)?.take(session, query.rows, query.subset)?;
+    let there = rows::of(session, query.rows)?;
+    let rows = there.take(session, query.rows, query.subset)?;
     let (batch, dim) = (query.x.rows(), query.x.cols());
     let second_pass = out.covariance_trace.is_some() || out.covariance_product.is_some();
     let bounds = out.mean_error.is_some() || out.log_sum_error.is_some();
+    // Rows beyond it weigh less than the tolerance together.
+    let cut =
+        if query.tolerance > 0.0 { (rows.raw.count as f64 / query.tolerance).ln().min(NO_WEIGHT) } else { NO_WEIGHT };
     let most = if dim <= FLASH && !second_pass { FUSED_QUERIES } else { QUERIES };
+    let left_out = if there.bounds.is_some() { query.tolerance } else { 0.0 };
     for first in (0..batch).step_by(most) {
         exec.report(first as u64, batch as u64)?;
         let here = first..(first + most).min(batch);
         let queries = here.len();
         let x = from_row(query.x, first);
-        let sums = Sums::new(session, &rows, x, &query.precision[here.clone()], second_pass)?;
+        let with_bounds = (&rows, there.bounds.as_ref());
+        let sums = Sums::new(session, with_bounds, x, &query.precision[here.clone()], cut, second_pass)?;
 
         let own_mean = match (&out.mean, second_pass) {
             (None, true) => Some(matrix(session, queries, dim)?),
@@ -377,7 +412,8 @@ pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec:
             session.download(&sums.running, &mut records)?;
             let error_of = |i: usize| {
                 let x_error = query.x_error.map_or(0.0, |e| e[first + i]);
-                Bound { rows: query.rows, dim, precision: query.precision[first + i], x_error, sums: records[i] }
+                let precision = query.precision[first + i];
+                Certificate { rows: query.rows, dim, precision, x_error, left_out, sums: records[i] }
             };
             if let Some(to) = &mut out.mean_error {
                 to[here.clone()].copy_from_slice(&per_row(queries, |i| error_of(i).of_mean())?);
@@ -400,69 +436,4 @@ pub fn run(session: &Session<'_>, query: &Query<'_>, mut out: Moments<'_>, exec:
         }
     }
     exec.report(batch as u64, batch as u64)
-}
-
-/// What the errors of a query's sums are made of, all of them roundings in float64 (u = 2⁻⁵³) and the error ε of x.
-///
-/// With h = p/2 and D the distance of the nearest row, a row's D_n is off by (d + 3) u D_n of the sum and its differences
-/// and by 2ε √D_n + ε² of x, and so is h (D_n - D), which has two more roundings, and an exponential of less than 4 u. With
-/// E a_n = slope / (1 + rest) the mean of a_n = h (D_n - D), and by Jensen for √D_n, the mean error of an exponent is at most
-///
-///   Ē = (d + 9) u (2 h D + E a) + 2 h (2 ε √(D + E a / h) + ε²).
-struct Bound<'a> {
-    rows: &'a Rows,
-    dim: usize,
-    precision: f64,
-    x_error: f64,
-    sums: Record,
-}
-
-const U: f64 = 0.5 * f64::EPSILON;
-/// For what is of second order in the bounds, and the roundings of the bounds.
-const SLACK: f64 = 1.001;
-
-impl Bound<'_> {
-    /// Roundings of a sum of weights over rows: those in a thread or a warp (16; 512 of kernels/small.cu; 128 of
-    /// kernels/flash.cu, which may grow smaller 128 times by an exponential and a product), of a tree and of warps, and six of
-    /// each segment.
-    fn of_sums(&self) -> f64 {
-        let in_segment = match self.dim {
-            d if d <= SMALL => 512.0,
-            d if d <= FLASH => 128.0 * 7.0,
-            _ => 16.0,
-        };
-        (in_segment + 20.0 + 6.0 * self.rows.len().div_ceil(SEGMENT) as f64) * U
-    }
-
-    /// Ē and the roundings of sums.
-    fn of_exponents(&self) -> f64 {
-        let Record { distance, rest, slope, .. } = self.sums;
-        let (h, mean) = (0.5 * self.precision, slope / (1.0 + rest));
-        let far = if h > 0.0 { (distance + mean / h).sqrt() } else { 0.0 };
-        let of_x = 2.0 * h * self.x_error * (2.0 * far + self.x_error);
-        (self.dim as f64 + 9.0) * U * (2.0 * h * distance + mean) + of_x + self.of_sums()
-    }
-
-    /// Of ln Σ exp(ℓ_n) = ln(1 + rest) - h D.
-    fn of_log_sum(&self) -> f64 {
-        let Record { distance, rest, .. } = self.sums;
-        let exponents = self.of_exponents();
-        let log_sum = rest.ln_1p() + 0.5 * self.precision * distance;
-        let exponents = if exponents < 1e-3 { exponents * SLACK } else { 2.0 * exponents };
-        exponents + 4.0 * U * log_sum
-    }
-
-    /// Of Σ w y: weights are off by their exponents, and no row is farther from the mean than 2 radii; then a chain of a
-    /// segment's rows, and of segments.
-    fn of_mean(&self) -> f64 {
-        // Of a query of NaN.
-        if !self.sums.distance.is_finite() {
-            return f64::NAN;
-        }
-        let radius = self.rows.radius();
-        let farthest = self.rows.mean().iter().map(|v| v * v).sum::<f64>().sqrt() + radius;
-        let of_weights = 2.0 * radius * (2.0 * self.of_exponents()).min(1.0);
-        let of_chain = (SEGMENT.min(self.rows.len()) as f64 * U + self.of_sums()) * farthest;
-        SLACK * (of_weights + of_chain)
-    }
 }

@@ -39,6 +39,8 @@ const SOURCES: &[Source] = &[
         "weighted_sums" "merge_sums"),
     source!("small": "small_2" "small_4" "small_8" "small_16"),
     source!("flash": "flash_32" "flash_64" "flash_128"),
+    source!("bounds": "encode" "bound"),
+    source!("near": "near" "accumulate_near"),
     source!("nearest": "bound_cosines" "select" "finish_nearest"),
 ];
 
@@ -48,7 +50,7 @@ macro_rules! header {
     };
 }
 
-const HEADERS: &[Header] = &[header!("common.cuh"), header!("records.cuh"), header!("tile.cuh")];
+const HEADERS: &[Header] = &[header!("common.cuh"), header!("matrix.cuh"), header!("records.cuh"), header!("tile.cuh")];
 
 /// One option a line.
 const OPTIONS: &str = include_str!("../../kernels/options.txt");

@@ -3,7 +3,9 @@
 //! Working matrices are float64 in device memory. Operations are queued on the call's stream and not waited for, unless a
 //! result goes to the host: numbers of which there is one per row, and whatever the caller keeps in host memory.
 
+mod bounds;
 mod cache;
+mod certificate;
 mod compiler;
 mod device;
 mod driver;
@@ -11,6 +13,7 @@ mod elementwise;
 mod empirical;
 mod kernels;
 mod memory;
+mod near;
 mod nearest;
 mod rows;
 mod session;

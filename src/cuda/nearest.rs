@@ -41,7 +41,7 @@ pub fn run(
         let x = x + (first * dim * size_of::<f64>()) as u64;
         for part in segments.parts() {
             exec.report(first as u64, batch as u64)?;
-            measure(session, &rows, part, x, &distances)?;
+            measure(session, &rows, part, x, 0, &distances)?;
             let measured = distances.address();
             if cosine {
                 launch!(session, "bound_cosines", part.each(), part, rows.factor(), measured)?;

@@ -1,16 +1,20 @@
 //! The rows of a data set in device memory, in their own element type (`Rows` of kernels/common.cuh).
 
+use super::bounds::Bounds;
 use super::elementwise::dtype_number;
 use super::memory::Block;
 use super::session::{Session, launch};
 use crate::dataset::Rows;
 use crate::error::{Error, Result};
+use crate::tensor::Dtype;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the device keeps of a data set, for as long as that lives.
 pub struct DeviceRows {
     data: Block,
+    /// Where they help.
+    pub bounds: Option<Bounds>,
     /// Rows that carry a label, by where the data set keeps their numbers.
     subsets: Mutex<HashMap<(usize, usize), Arc<Block>>>,
     /// 1/|y_n|, for cosines.
@@ -29,6 +33,14 @@ pub struct RawRows {
     pub count: i64,
     pub dim: i32,
     dtype: i32,
+}
+
+impl RawRows {
+    /// The rows of a matrix of ours.
+    pub fn of_matrix(data: u64, rows: usize, dim: usize) -> Self {
+        let dtype = dtype_number(Dtype::F64);
+        Self { data, subset: 0, factor: 0, scale: 1.0, shift: 0.0, count: rows as i64, dim: dim as i32, dtype }
+    }
 }
 
 /// Rows as a kernel takes them, and what keeps their parts alive.
@@ -51,7 +63,7 @@ impl Taken {
 }
 
 /// Copies numbers to memory that any stream may read from now on.
-fn share<T: Copy>(session: &Session<'_>, from: &[T], what: &str) -> Result<Block> {
+pub fn share<T: Copy>(session: &Session<'_>, from: &[T], what: &str) -> Result<Block> {
     session.refuse_capture(what)?;
     let to = session.engine.pool.take_shared(size_of_val(from) as u64, what)?;
     // SAFETY: numbers without padding, as many as there is room for; they are waited for.
@@ -71,7 +83,8 @@ pub fn of<'a>(session: &Session<'_>, rows: &'a Rows) -> Result<&'a DeviceRows> {
         ));
     }
     let data = share(session, rows.raw_rows(0..rows.len()), "rows of the data set")?;
-    let there = DeviceRows { data, subsets: Mutex::default(), factors: Mutex::default() };
+    let mut there = DeviceRows { data, bounds: None, subsets: Mutex::default(), factors: Mutex::default() };
+    there.bounds = Bounds::of(session, rows, there.take(session, rows, None)?.raw)?;
     Ok(rows.prepared().keep(there).expect("nothing else is kept with rows of a CUDA context"))
 }
 

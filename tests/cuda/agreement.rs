@@ -28,6 +28,8 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (65, 40, 65),
     (300, 40, 9),
     (65, 130, 9),
+    (600, 130, 9),
+    (4200, 131, 3),
     (4200, 2, 3),
 ];
 
@@ -196,7 +198,7 @@ fn samples() {
 #[test]
 fn a_batch_and_its_rows() {
     alone(&[("STANDIN_CHECKS", "0")], |driver| {
-        for (count, dim) in [(65, 3), (65, 17), (40, 130), (4200, 2)] {
+        for (count, dim) in [(65, 3), (65, 17), (40, 130), (600, 130), (4200, 2)] {
             let scene = Scene::new(&CUDA, count, dim).unwrap();
             let batch = 65;
             let (x, v) = (scene.points(batch), Rng(4).numbers(batch * dim));

@@ -34,8 +34,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(driver: &'static Driver, dim: usize) -> Self {
-        let scene = Scene::new(&CUDA, 40, dim).unwrap();
+    fn new(driver: &'static Driver, (count, dim): (usize, usize)) -> Self {
+        let scene = Scene::new(&CUDA, count, dim).unwrap();
         let start = scene.points(BATCH);
         let x = Room::of(driver, &start);
         let out = [(); 2].map(|()| Room::of(driver, &vec![0.0; start.len()]));
@@ -102,9 +102,9 @@ fn is_warm_and_graphic(stage: &Stage, name: &str, work: impl Fn(&Stage) -> Outco
 #[test]
 fn evaluations() {
     alone(&[], |driver| {
-        for dim in [3, 17] {
+        for shape in [(40, 3), (40, 17), (520, 130)] {
             driver.begin();
-            let stage = Stage::new(driver, dim);
+            let stage = Stage::new(driver, shape);
             is_warm_and_graphic(&stage, "one time", |stage| stage.eval(&[0.5], 0));
             is_warm_and_graphic(&stage, "equal times", |stage| stage.eval(&[0.5; BATCH], 0));
             stage.end();
@@ -115,9 +115,9 @@ fn evaluations() {
 #[test]
 fn samplers() {
     alone(&[], |driver| {
-        for dim in [3, 17] {
+        for shape in [(40, 3), (40, 17), (520, 130)] {
             driver.begin();
-            let stage = Stage::new(driver, dim);
+            let stage = Stage::new(driver, shape);
             for solver in SOLVERS {
                 let mut options = sampler(solver);
                 is_warm_and_graphic(&stage, &format!("solver {solver}"), |stage| stage.sample(&options));
@@ -147,7 +147,7 @@ fn a_capture_refuses_what_was_not_made_ready() {
     alone(&[], |driver| {
         for warm in [false, true] {
             driver.begin();
-            let stage = Stage::new(driver, 17);
+            let stage = Stage::new(driver, (40, 17));
             if warm {
                 warm_up(&stage.scene.context).unwrap();
             }
@@ -173,7 +173,7 @@ fn a_capture_loads_no_kernels() {
     alone(&[], |driver| {
         for solver in [MNEMO_SOLVER_EULER_MARUYAMA, MNEMO_SOLVER_ANCESTRAL] {
             driver.begin();
-            let stage = Stage::new(driver, 17);
+            let stage = Stage::new(driver, (40, 17));
             // Without noise: kernels of noise are in a file of their own.
             stage.sample(&sampler(MNEMO_SOLVER_DPMPP_2M)).unwrap();
             stage.sample(&sampler(MNEMO_SOLVER_HEUN)).unwrap();
@@ -189,7 +189,7 @@ fn a_capture_loads_no_kernels() {
 fn a_capture_refuses_what_passes_through_the_host() {
     alone(&[], |driver| {
         driver.begin();
-        let stage = Stage::new(driver, 17);
+        let stage = Stage::new(driver, (40, 17));
         let (dim, here, stream) = (stage.scene.dim, stage.start.clone(), exec(stage.stream, 0, 0));
         let host = || tensor(&here, dim);
         let out = || stage.out.each_ref().map(|out| device_tensor(out, BATCH, dim));

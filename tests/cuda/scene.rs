@@ -256,7 +256,17 @@ pub const OPERATIONS: &[(&str, Operation)] = &[
         let options = sampler(MNEMO_SOLVER_EULER_MARUYAMA);
         sample(&s.score, &options, &s.points(BATCH), s.dim, &exec(0, 0, 7)).map(|x| bits(&x))
     }),
+    ("bounds of distances", bounds),
 ];
+
+/// A data set of so many rows of so many numbers that bounds of distances are kept with it, and a score by them.
+fn bounds(s: &Scene) -> Outcome<Vec<u64>> {
+    let (count, dim) = (512, 129);
+    let rows: Vec<f64> = (0..count * dim).map(|i| s.rows[i * 7 % s.rows.len()] + (i / dim) as f64).collect();
+    let data = dataset(&s.context, &tensor(&rows, dim))?;
+    let score = empirical(&data, &edm(), MNEMO_REG_NONE, 0.0)?;
+    eval(&score, &rows[5 * dim..][..BATCH * dim], dim, &[0.5, 20.0], &exec(0, 0, 0)).map(|out| out.bits())
+}
 
 fn near(s: &Scene, metric: u32) -> Outcome<Vec<u64>> {
     let (distance, index) = nearest(&s.dataset, &s.points(BATCH), s.dim, metric, 3, &exec(0, 0, 0))?;

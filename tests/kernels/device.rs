@@ -38,7 +38,7 @@ macro_rules! plain {
     ($($t:ty),*) => {$(unsafe impl Plain for $t {})*};
 }
 // SAFETY: numbers, and structs of them that fill their size.
-plain!(u8, u16, i32, u32, i64, u64, f32, f64, Rows, Part, Record);
+plain!(i8, u8, u16, i32, u32, i64, u64, f32, f64, [f32; 4], Rows, Part, Record);
 
 fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
     // SAFETY: by the trait.

@@ -1,5 +1,6 @@
 //! The mixture's sums against plain loops in float64, and their bits against themselves: other parts, other tiles.
 
+use super::bounds::Coded;
 use super::data::{Data, Dtype, assert_near, bits, normals};
 use super::device::{Array, Build, Device, NONE, Part, Record, Rows, with};
 use super::measure::{measure, tiles};
@@ -49,6 +50,8 @@ enum First {
     Small(usize),
     /// kernels/flash.cu, likewise.
     Flash(usize),
+    /// kernels/near.cu where few rows are near, and those for any rows elsewhere.
+    Near,
 }
 
 /// How the kernels are driven; no bit may depend on it, but for which kernels make the first pass.
@@ -74,6 +77,19 @@ impl Way {
     fn flash(most: usize, segments: usize) -> Self {
         Self { first: First::Flash(most), tile: tiles()[0], segments }
     }
+
+    fn near(tile: usize, segments: usize) -> Self {
+        Self { first: First::Near, tile: tiles()[tile], segments }
+    }
+}
+
+/// exp of less is 0.
+const NO_WEIGHT: f64 = 746.0;
+
+/// Weights of a part, and of kernels/near.cu which rows they are of, and where so.
+struct Weighed {
+    weights: Array<f64>,
+    near: Option<(Array<u32>, Array<i32>)>,
 }
 
 struct Pass<'a> {
@@ -105,8 +121,25 @@ impl Pass<'_> {
 
     fn measured(&mut self, part: Part, x: &Array<f64>, v: Option<&Array<f64>>) -> Array<f64> {
         let out = self.buffer(part);
-        measure(self.device, self.way.tile, self.rows, part, (x, v), &out);
+        measure(self.device, self.way.tile, self.rows, part, (x, v), None, &out);
         out
+    }
+
+    /// Weights and records of a part, and which are done by kernels/near.cu.
+    fn weighed(&mut self, part: Part, coded: Option<&Coded>, x: &Array<f64>, records: &Array<Record>) -> Weighed {
+        let (grid, weights) = ([self.queries, part.segments as usize, 1], self.buffer(part));
+        let near = coded.map(|coded| {
+            let low = coded.bound(self.device, part, self.rows.subset);
+            let few = self.device.empty::<i32>(self.queries * part.segments as usize);
+            let parameters = with![self.rows, part, x, &self.precision, NO_WEIGHT, &low, &few, &weights, records];
+            self.device.launch("near", "mnemo_near", grid, parameters);
+            (low, few)
+        });
+        let few = near.as_ref().map(|(_, few)| few);
+        measure(self.device, self.way.tile, self.rows, part, (x, None), few, &weights);
+        let parameters = with![part, &self.precision, few, &weights, records];
+        self.empirical("mnemo_weights", grid, parameters);
+        Weighed { weights, near }
     }
 
     fn empirical(&mut self, kernel: &str, grid: [usize; 3], parameters: super::device::Parameters) {
@@ -116,15 +149,21 @@ impl Pass<'_> {
     fn accumulate(
         &mut self,
         part: Part,
-        weights: &Array<f64>,
+        Weighed { weights, near }: &Weighed,
         multiplier: Option<&Array<f64>>,
         shift: Option<&Array<f64>>,
     ) -> Array<f64> {
         let dim = self.rows.dim as usize;
         let partial = self.device.empty(part.segments as usize * self.queries * dim);
+        if let Some((low, few)) = near {
+            let grid = [dim.div_ceil(256), self.queries, part.segments as usize];
+            let parameters = with![self.rows, part, low, few, weights, shift, &partial];
+            self.device.launch("near", "mnemo_accumulate_near", grid, parameters);
+        }
+        let few = near.as_ref().map(|(_, few)| few);
         let (height, width) = self.way.tile;
         let grid = [dim.div_ceil(width), self.queries.div_ceil(height), part.segments as usize];
-        let parameters = with![self.rows, part, weights, multiplier, shift, &partial];
+        let parameters = with![self.rows, part, few, weights, multiplier, shift, &partial];
         self.empirical(&format!("mnemo_accumulate_{height}"), grid, parameters);
         partial
     }
@@ -142,13 +181,14 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     let [offset, whole] = [(); 2].map(|()| pass.device.empty::<f64>(queries * dim));
     let per_query = [queries.div_ceil(256), 1, 1];
     let parts = pass.parts();
+    let coded = matches!(way.first, First::Near).then(|| Coded::new(pass.device, data, rows, x));
     for part in &parts {
         let last = std::ptr::eq(part, parts.last().expect("a part"));
         let segments = part.segments as usize;
         let records = pass.device.empty::<Record>(queries * segments);
         let scales = pass.device.empty::<f64>(2 * queries * segments);
         let (file, most, shared) = match way.first {
-            First::Any => ("", 0, 0),
+            First::Any | First::Near => ("", 0, 0),
             First::Small(most) => ("small", most, 0),
             First::Flash(most) => ("flash", most, (64 * (most + 1) + 32 * 33) * size_of::<f64>()),
         };
@@ -162,11 +202,9 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
             }
             (partial, partial_whole)
         } else {
-            let weights = pass.measured(*part, &x_there, None);
-            let parameters = with![*part, &pass.precision, &weights, &records];
-            pass.empirical("mnemo_weights", [queries, segments, 1], parameters);
-            let partial = pass.accumulate(*part, &weights, None, Some(&x_there));
-            (partial, pass.accumulate(*part, &weights, None, None))
+            let weighed = pass.weighed(*part, coded.as_ref(), &x_there, &records);
+            let partial = pass.accumulate(*part, &weighed, None, Some(&x_there));
+            (partial, pass.accumulate(*part, &weighed, None, None))
         };
         let parameters = with![*part, &pass.precision, &records, &running, &scales];
         pass.empirical("mnemo_merge_records", per_query, parameters);
@@ -202,7 +240,8 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
         pass.empirical("mnemo_merge_sums", per_query, with![*part, &sums, &trace]);
         if let Some(tangent) = &tangent_there {
             let values = pass.measured(*part, &mean_there, Some(tangent));
-            let partial = pass.accumulate(*part, &weights, Some(&values), Some(&mean_there));
+            let weighed = Weighed { weights, near: None };
+            let partial = pass.accumulate(*part, &weighed, Some(&values), Some(&mean_there));
             let parameters = with![*part, dim as i32, &partial, NONE, NONE, &product];
             pass.empirical("mnemo_merge_means", [1, 1, 1], parameters);
         }
@@ -269,6 +308,7 @@ fn check(build: Build, question: &Question<'_>) {
     let segments = count.div_ceil(build.segment());
     let want = by_loops(question);
     check_ways(build, question, &want, &[Way::tiled(0, 1), Way::tiled(1, 2), Way::tiled(0, segments)]);
+    check_ways(build, question, &want, &[Way::near(0, 1), Way::near(1, 2), Way::near(0, segments)]);
     let dim = question.data.dim;
     for (widths, way) in [([2, 4, 8, 16].as_slice(), Way::small as fn(_, _) -> _), (&[32, 64, 128], Way::flash)] {
         let mut ways: Vec<Way> = widths.iter().filter(|most| dim <= **most).map(|most| way(*most, 1)).collect();
@@ -288,14 +328,20 @@ fn check_ways(build: Build, question: &Question<'_>, want: &Answer, ways: &[Way]
         assert_eq!(by_kernels(build, *way, question).bits(), first.bits(), "{what}: {way:?}");
     }
     assert_eq!(first.nearest, want.nearest, "{what}");
-    assert_eq!(bits(&first.distance), bits(&want.distance), "{what}");
+    let is_near = matches!(ways[0].first, First::Near);
+    if !is_near {
+        assert_eq!(bits(&first.distance), bits(&want.distance), "{what}");
+    }
     for b in 0..precision.len() {
         let what = format!("{what}, query {b}");
         // Distances have the same bits on both sides, and so have h (D_n - D) but for 2 u of themselves; those that weigh
         // anything are below 745. A weight is then off by 2 · 745 u and two ulps of either exponential, and where
         // h (D_n - D) is small by that little; a sum of `count` of them adds count u on either side.
-        let weight = (2.0 * 745.0 + 8.0 + 2.0 * count as f64) * U;
         let best = 0.5 * precision[b] * want.distance[b].powi(2);
+        // But near.cu adds squares in another order, which makes each sum of `dim` of them off by dim u of itself.
+        let order = if is_near { data.dim as f64 * U } else { 0.0 };
+        assert_near(&[first.distance[b]], &[want.distance[b]], order, 0.0, &what);
+        let weight = (2.0 * 745.0 + 8.0 + 2.0 * count as f64) * U + order * (745.0 + 2.0 * best);
         let sum = weight + 8.0 * U * best;
         assert_near(&[first.log_sum[b]], &[want.log_sum[b]], 4.0 * U, sum, &format!("{what}: log sum"));
         // Both terms are sums of positive numbers: relative, however small.
@@ -395,7 +441,7 @@ fn extreme_precisions_leave_the_nearest_row_alone() {
     let x = normals(8, 6);
     let question = Question { data: &data, x: &x, precision: &[1e140, 1e-150], tangent: Some(&x) };
     let want = by_loops(&question);
-    for way in [Way::tiled(0, 1), Way::small(4, 2), Way::flash(32, 2)] {
+    for way in [Way::tiled(0, 1), Way::near(0, 2), Way::small(4, 2), Way::flash(32, 2)] {
         let answer = by_kernels(Build::Small, way, &question);
         assert_eq!(answer.log_sum, [f64::NEG_INFINITY, want.log_sum[1]]);
         assert_eq!(answer.entropy, [0.0, 0.0]);
@@ -439,7 +485,7 @@ fn tiny_entropies_keep_their_digits() {
     (values[0], values[39]) = (0.0, 1.0);
     let far = Data::new(&values, 1, Dtype::F64, 1.0, 0.0);
     let over_segments = Question { data: &far, ..question };
-    for way in [Way::tiled(0, 1), Way::small(2, 1), Way::flash(32, 1)] {
+    for way in [Way::tiled(0, 1), Way::near(0, 1), Way::small(2, 1), Way::flash(32, 1)] {
         for question in [&question, &over_segments] {
             // Of the argument, exact here, and of the exponential on both sides.
             assert_near(&by_kernels(Build::Small, way, question).entropy, &[want], 16.0 * U, 0.0, "entropy");
@@ -449,7 +495,11 @@ fn tiny_entropies_keep_their_digits() {
 
 #[test]
 fn a_query_has_the_same_bits_alone_and_in_a_batch() {
-    let each = [(19, [Way::tiled(1, 2), Way::tiled(0, 5)]), (5, [Way::small(8, 2), Way::small(8, 5)])];
+    let each = [
+        (19, [Way::tiled(1, 2), Way::tiled(0, 5)]),
+        (150, [Way::near(1, 2), Way::near(0, 5)]),
+        (5, [Way::small(8, 2), Way::small(8, 5)]),
+    ];
     for (dim, ways) in each.into_iter().chain([(70, [Way::flash(128, 2), Way::flash(128, 5)])]) {
         let data = Data::normal(10, 131, dim, Dtype::F32);
         let (x, precision) = (normals(11, 66 * dim), vec![4.0; 66]);
@@ -465,6 +515,46 @@ fn a_query_has_the_same_bits_alone_and_in_a_batch() {
             assert_eq!(bits(&alone.product), bits(&together.product[own]));
             let scalars = |a: &Answer, b: usize| bits(&[a.log_sum[b], a.entropy[b], a.distance[b], a.trace[b]]);
             assert_eq!(scalars(&alone, 0), scalars(&together, b));
+        }
+    }
+}
+
+#[test]
+fn few_rows_are_found_measured_and_summed() {
+    // Clusters of which one is near to each query: of a segment's 4096 rows a dozen count, and of the last segment's none
+    // do, but its nearest is always one.
+    const DIM: usize = 131;
+    let centres = normals(30, 350 * DIM);
+    let near: Vec<f64> = normals(31, 4100 * DIM).iter().map(|v| 0.01 * v).collect();
+    let values: Vec<f64> = near.iter().enumerate().map(|(i, v)| v + centres[i / DIM % 350 * DIM + i % DIM]).collect();
+    let data = Data::new(&values, DIM, Dtype::F32, 1.0, 0.0);
+    let x: Vec<f64> = [3, 77, 349].iter().flat_map(|n| data.row(*n).to_vec()).collect();
+    let x: Vec<f64> = x.iter().zip(normals(32, 3 * DIM)).map(|(x, noise)| x + 0.05 * noise).collect();
+    let device = &mut Device::new(Build::Library);
+    let rows = data.upload(device);
+    let coded = Coded::new(device, &data, rows, &x);
+    let [x_there, precision] = [&x, &vec![400.0; 3]].map(|values| device.upload(values));
+    let part = Part { count: rows.count, first_segment: 0, segments: 2, queries: 3 };
+    let low = coded.bound(device, part, 0);
+    let (few, weights) = (device.empty::<i32>(6), device.empty::<f64>(6 * 4096));
+    let records = device.empty::<Record>(6);
+    let cut = (4100f64 / 1e-12).ln();
+    let parameters = with![rows, part, &x_there, &precision, cut, &low, &few, &weights, &records];
+    device.launch("near", "mnemo_near", [3, 2, 1], parameters);
+    let (few, records) = (device.download(&few), device.download(&records));
+    for (b, x) in x.chunks(DIM).enumerate() {
+        let distances = data.squared_distances(x);
+        for (segment, here) in distances.chunks(4096).enumerate() {
+            let (count, record) = (few[2 * b + segment], records[2 * b + segment]);
+            let best = here.iter().copied().fold(f64::INFINITY, f64::min);
+            let weights: Vec<f64> = here.iter().map(|d| (-200.0 * (d - best)).exp()).collect();
+            let above = weights.iter().filter(|w| **w >= (-cut).exp()).count() as i32;
+            // Those that count are there, and few others.
+            assert!((above..4 * above + 4).contains(&count), "query {b}: {count} found, {above} count");
+            assert_eq!(here[record.row as usize - 4096 * segment], best);
+            // Of 4096 weights less than 1e-12 / 4100 are left out; roundings as elsewhere in this file.
+            let rest = weights.iter().sum::<f64>() - 1.0;
+            assert_near(&[record.rest], &[rest], 1e-11, 1e-12, "rest");
         }
     }
 }

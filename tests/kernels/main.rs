@@ -4,6 +4,7 @@
 //! The compilers come from PyPI (tests/cuda/nvrtc.sh). `MNEMO_ACCEPT_KERNELS=1 cargo test --release --test kernels` accepts a
 //! change of the kernels: it writes kernels/ptx and tests/kernels/resources.txt anew.
 
+mod bounds;
 mod data;
 mod device;
 mod elementwise;

@@ -13,12 +13,13 @@ pub fn measure(
     rows: Rows,
     part: Part,
     (x, v): (&Array<f64>, Option<&Array<f64>>),
+    few: Option<&Array<i32>>,
     out: &Array<f64>,
 ) {
     let what = if v.is_some() { "project" } else { "measure" };
     let segment = device.build().segment();
     let grid = [(part.queries as usize).div_ceil(height), segment.div_ceil(width), part.segments as usize];
-    device.launch("measure", &format!("mnemo_{what}_{height}"), grid, with![rows, part, x, v, out]);
+    device.launch("measure", &format!("mnemo_{what}_{height}"), grid, with![rows, part, x, v, few, out]);
 }
 
 /// The tile shapes there are.
@@ -35,7 +36,7 @@ fn all(device: &mut Device, tile: (usize, usize), data: &Data, x: &[f64], v: Opt
     let (x, v) = (device.upload(x), v.map(|v| device.upload(v)));
     let out = device.empty::<f64>(queries * segments * segment);
     let part = Part { count: count as i64, first_segment: 0, segments: segments as i32, queries: queries as i32 };
-    measure(device, tile, rows, part, (&x, v.as_ref()), &out);
+    measure(device, tile, rows, part, (&x, v.as_ref()), None, &out);
     let out = device.download(&out);
     out.chunks(segments * segment).flat_map(|query| query[..count].to_vec()).collect()
 }
@@ -112,7 +113,7 @@ fn parts_of_the_segments_give_the_same_numbers() {
     for first in 0..segments {
         let out = device.upload(&vec![-1.0; queries * segment]);
         let part = Part { count: 100, first_segment: first as i64, segments: 1, queries: queries as i32 };
-        measure(&mut device, TILES[1], rows, part, (&x, None), &out);
+        measure(&mut device, TILES[1], rows, part, (&x, None), None, &out);
         for (query, got) in device.download(&out).chunks(segment).enumerate() {
             let there = first * segment..((first + 1) * segment).min(100);
             assert_eq!(bits(&got[..there.len()]), bits(&want[query * 100..][there.clone()]));
@@ -170,6 +171,6 @@ fn distances_use_factors() {
     let x = normals(11, 20);
     let (on_device, out) = (device.upload(&x), device.empty::<f64>(2 * 32));
     let part = Part { count: 50, first_segment: 0, segments: 2, queries: 1 };
-    measure(&mut device, TILES[0], Rows { factor: factor.address, ..rows }, part, (&on_device, None), &out);
+    measure(&mut device, TILES[0], Rows { factor: factor.address, ..rows }, part, (&on_device, None), None, &out);
     assert_eq!(bits(&device.download(&out)[..50]), bits(&want.squared_distances(&x)));
 }

@@ -34,7 +34,7 @@ fn by_kernels(build: Build, data: &Data, x: &[f64], k: usize, cosine: bool, at_o
             queries: queries as i32,
         };
         let distances = device.empty::<f64>(queries * here * segment);
-        measure(device, tiles()[first % 2], rows, part, (&x_there, None), &distances);
+        measure(device, tiles()[first % 2], rows, part, (&x_there, None), None, &distances);
         if cosine {
             let grid = [queries, here, 1];
             device.launch("nearest", "mnemo_bound_cosines", grid, with![part, &factor, &distances]);
