@@ -16,18 +16,12 @@
 //       As mnemo_accumulate_8 and with its bits. Grid (ceil(dim / 256), queries, segments).
 //
 // Every kernel: block 256, no dynamic shared memory.
+#include "few.cuh"
 #include "records.cuh"
 
 // The most rows of a segment that are few. One a thread.
 constexpr int FEW = SEGMENT / 16;
 static_assert(FEW <= THREADS, "one a thread");
-// Rows that a thread measures or adds at once, so that their loads are on the way together.
-constexpr int AT_ONCE = 4;
-
-// The largest float.
-constexpr float LARGEST = 3.4028234663852886e38f;
-// For rounding off the distance and the limit, which is less than 1e-11 of them.
-constexpr double WIDER = 1.0 + 1e-10;
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 mnemo_near(Rows rows, Part part, const double *x, const double *precision, double cut, unsigned *low, int *few,
@@ -51,9 +45,7 @@ mnemo_near(Rows rows, Part part, const double *x, const double *precision, doubl
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         const int c = threadIdx.x * EACH + i;
-        const float stored = c < here ? __uint_as_float(low[at + c]) : 0.0f;
-        // One that says nothing is below all others.
-        bound[i] = stored < LARGEST ? stored : -LARGEST;
+        bound[i] = c < here ? bound_of(low[at + c]) : 0.0f;
         if (c < here) least = nearer(least, {(double)bound[i], c});
     }
     least = block_nearest(least, nearest_of);
@@ -91,24 +83,7 @@ mnemo_near(Rows rows, Part part, const double *x, const double *precision, doubl
     }
     __syncthreads();
 
-    for (int first = warp * AT_ONCE; first < count; first += WARPS * AT_ONCE) {
-        long long row[AT_ONCE];
-        double value[AT_ONCE], sum[AT_ONCE] = {};
-#pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) row[i] = first + i < count ? start + place[first + i] : -1;
-        for (int j = lane; j < rows.dim; j += WARP) {
-            const int column[AT_ONCE] = {j, j, j, j};
-            values_of(rows, row, column, value);
-            const double x_j = x[j];
-#pragma unroll
-            for (int i = 0; i < AT_ONCE; i++) sum[i] = fma(value[i] - x_j, value[i] - x_j, sum[i]);
-        }
-#pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) {
-            sum[i] = warp_sum(sum[i]);
-            if (lane == 0 && first + i < count) distance[first + i] = sum[i];
-        }
-    }
+    measure_few(rows, start, place, 0, count, x, distance);
     __syncthreads();
 
     const bool is_near = threadIdx.x < count;

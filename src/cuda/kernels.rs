@@ -41,7 +41,7 @@ const SOURCES: &[Source] = &[
     source!("flash": "flash_32" "flash_64" "flash_128"),
     source!("bounds": "encode" "bound"),
     source!("near": "near" "accumulate_near"),
-    source!("nearest": "bound_cosines" "select" "finish_nearest"),
+    source!("nearest": "bound_cosines" "select" "select_near" "finish_nearest"),
 ];
 
 macro_rules! header {
@@ -50,7 +50,8 @@ macro_rules! header {
     };
 }
 
-const HEADERS: &[Header] = &[header!("common.cuh"), header!("matrix.cuh"), header!("records.cuh"), header!("tile.cuh")];
+const HEADERS: &[Header] =
+    &[header!("common.cuh"), header!("few.cuh"), header!("matrix.cuh"), header!("records.cuh"), header!("tile.cuh")];
 
 /// One option a line.
 const OPTIONS: &str = include_str!("../../kernels/options.txt");

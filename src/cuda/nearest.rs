@@ -1,4 +1,5 @@
-//! The k nearest rows by distances of differences in float64 (kernels/nearest.cu, kernels/measure.cu).
+//! The k nearest rows by distances of differences in float64: of all rows (kernels/measure.cu, kernels/nearest.cu), or of those
+//! that bounds do not rule out.
 
 use super::elementwise::matrix;
 use super::empirical::{QUERIES, SEGMENT, Segments, measure};
@@ -10,6 +11,8 @@ use crate::error::{Result, try_vec};
 use crate::exec::Exec;
 use crate::tensor::Matrix;
 
+/// With bounds, few rows are near to a query, and so to be measured, where k is at most this.
+const FEW: usize = SEGMENT / 16;
 /// Bytes that lists of a block of queries may take, unless one query's takes more.
 const LISTS: usize = 64 << 20;
 
@@ -27,20 +30,41 @@ pub fn run(
     let directions = if cosine { Some(directions(session, x)?) } else { None };
     let x = address(directions.as_ref().unwrap_or(x));
     let count = rows.raw.count;
+    let bounds = there.bounds.as_ref().filter(|_| !cosine && k <= FEW);
+    let of_row = if bounds.is_some() { size_of::<f32>() } else { size_of::<f64>() };
     // Two sides of (distance, index), and what the caller gets.
     let bytes_per_query = k * 2 * (size_of::<f64>() + size_of::<u32>()) + k * (size_of::<f64>() + size_of::<i64>());
     let most = (LISTS / bytes_per_query).clamp(1, QUERIES);
     for first in (0..batch).step_by(most) {
         let queries = most.min(batch - first);
-        let segments = Segments::new(count as usize, queries, SEGMENT * size_of::<f64>());
+        let segments = Segments::new(count as usize, queries, SEGMENT * of_row);
         let what = "nearest rows";
-        let distances = session.room::<f64>(queries * segments.at_a_time * SEGMENT, what)?;
+        // Distances, or bounds of them.
+        let distances = session.room::<u8>(queries * segments.at_a_time * SEGMENT * of_row, what)?;
         let list_distance = session.room::<f64>(2 * queries * k, what)?;
         let list_index = session.room::<u32>(2 * queries * k, what)?;
         let side = session.room::<i32>(queries, what)?;
         let x = x + (first * dim * size_of::<f64>()) as u64;
+        let coded = bounds.map(|bounds| bounds.of_queries(session, x, queries, dim)).transpose()?;
         for part in segments.parts() {
             exec.report(first as u64, batch as u64)?;
+            if let Some(coded) = &coded {
+                coded.bound(session, part, rows.subset(), &distances)?;
+                launch!(
+                    session,
+                    "select_near",
+                    [queries, 1, 1],
+                    rows.raw,
+                    part,
+                    x,
+                    distances.address(),
+                    k as i64,
+                    list_distance.address(),
+                    list_index.address(),
+                    side.address()
+                )?;
+                continue;
+            }
             measure(session, &rows, part, x, 0, &distances)?;
             let measured = distances.address();
             if cosine {

@@ -138,7 +138,7 @@ fn nearest_rows_of_whole_numbers() {
         for &(count, dim, batch) in SHAPES {
             let [cpu, cuda] = both(Rng(count as u64).whole(count * dim), dim);
             let queries = Rng(6).whole(batch * dim);
-            for k in [1, 7, 65] {
+            for k in [1, 7, 65, 257] {
                 let lists = |scene: &Scene| {
                     let (distance, index) =
                         nearest(&scene.dataset, &queries, dim, 0, k.min(count), &exec(0, 0, 0)).unwrap();

@@ -106,6 +106,23 @@ impl Data {
         self.taking_part().into_iter().map(of).collect()
     }
 
+    /// |y - x|² in the order of the kernels that give a row to a warp: lane by lane, then lane i and i + 16, i + 8, ...
+    pub fn squared_distances_by_warps(&self, x: &[f64]) -> Vec<f64> {
+        let of = |n: usize| {
+            let mut lanes = [0.0f64; 32];
+            for (j, (y, x)) in self.row(n).iter().zip(x).enumerate() {
+                lanes[j % 32] = (y - x).mul_add(y - x, lanes[j % 32]);
+            }
+            for step in [16, 8, 4, 2, 1] {
+                for lane in 0..step {
+                    lanes[lane] += lanes[lane + step];
+                }
+            }
+            lanes[0]
+        };
+        self.taking_part().into_iter().map(of).collect()
+    }
+
     /// (y - x)·v, likewise.
     pub fn projections(&self, x: &[f64], v: &[f64]) -> Vec<f64> {
         let each = |n: usize| self.row(n).iter().zip(x).zip(v);

@@ -2,7 +2,7 @@
 //! the PTX that the library carries. What they compute: that PTX, run by the interpreter of tests/cuda/ptx, against plain loops.
 //!
 //! The compilers come from PyPI (tests/cuda/nvrtc.sh). `MNEMO_ACCEPT_KERNELS=1 cargo test --release --test kernels` accepts a
-//! change of the kernels: it writes kernels/ptx and tests/kernels/resources.txt anew.
+//! change of the kernels: it writes kernels/ptx and tests/kernels/resources-VERSION.txt anew.
 
 mod bounds;
 mod data;

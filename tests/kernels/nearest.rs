@@ -1,11 +1,21 @@
 //! The k nearest rows, exactly: distances bit for bit, ties to the lower index.
 
+use super::bounds::Coded;
 use super::data::{Data, Dtype, bits, normals};
 use super::device::{Build, Device, Part, Rows, with};
 use super::measure::{measure, tiles};
 
+/// Which kernels find rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Distances,
+    Cosines,
+    Bounds,
+}
+
 /// Distances and indices `[queries, k]`, segments taken `at_once` at a time.
-fn by_kernels(build: Build, data: &Data, x: &[f64], k: usize, cosine: bool, at_once: usize) -> (Vec<f64>, Vec<i64>) {
+fn by_kernels(build: Build, data: &Data, x: &[f64], k: usize, way: Way, at_once: usize) -> (Vec<f64>, Vec<i64>) {
+    let cosine = way == Way::Cosines;
     let device = &mut Device::new(build);
     let (queries, segment) = (x.len() / data.dim, build.segment());
     let mut rows = data.upload(device);
@@ -24,6 +34,7 @@ fn by_kernels(build: Build, data: &Data, x: &[f64], k: usize, cosine: bool, at_o
     let list_distance = device.empty::<f64>(2 * queries * k);
     let list_index = device.empty::<u32>(2 * queries * k);
     let side = device.empty::<i32>(queries);
+    let coded = (way == Way::Bounds).then(|| Coded::new(device, data, rows, x));
     let segments = data.rows.div_ceil(segment);
     for first in (0..segments).step_by(at_once) {
         let here = at_once.min(segments - first);
@@ -33,6 +44,12 @@ fn by_kernels(build: Build, data: &Data, x: &[f64], k: usize, cosine: bool, at_o
             segments: here as i32,
             queries: queries as i32,
         };
+        if let Some(coded) = &coded {
+            let low = coded.bound(device, part, rows.subset);
+            let parameters = with![rows, part, &x_there, &low, k as i64, &list_distance, &list_index, &side];
+            device.launch("nearest", "mnemo_select_near", [queries, 1, 1], parameters);
+            continue;
+        }
         let distances = device.empty::<f64>(queries * here * segment);
         measure(device, tiles()[first % 2], rows, part, (&x_there, None), None, &distances);
         if cosine {
@@ -58,14 +75,18 @@ fn sorted(distances: &[f64]) -> Vec<(f64, i64)> {
 
 fn check(build: Build, data: &Data, x: &[f64], k: usize) {
     let what = format!("{} x {}, k = {k}", data.rows, data.dim);
-    let (distance, index) = by_kernels(build, data, x, k, false, 1);
-    let again = by_kernels(build, data, x, k, false, 3);
-    assert_eq!((bits(&again.0), &again.1), (bits(&distance), &index), "{what}: parts");
-    for (b, x) in x.chunks(data.dim).enumerate() {
-        let want = sorted(&data.squared_distances(x));
-        for (i, (d2, n)) in want.into_iter().take(k).enumerate() {
-            assert_eq!(index[b * k + i], n, "{what}, query {b}, place {i}");
-            assert_eq!(distance[b * k + i].to_bits(), d2.sqrt().to_bits(), "{what}, query {b}, place {i}");
+    for way in [Way::Distances, Way::Bounds] {
+        let what = format!("{what}: {way:?}");
+        let (distance, index) = by_kernels(build, data, x, k, way, 1);
+        let again = by_kernels(build, data, x, k, way, 3);
+        assert_eq!((bits(&again.0), &again.1), (bits(&distance), &index), "{what}: parts");
+        for (b, x) in x.chunks(data.dim).enumerate() {
+            let by_warps = way == Way::Bounds;
+            let want = if by_warps { data.squared_distances_by_warps(x) } else { data.squared_distances(x) };
+            for (i, (d2, n)) in sorted(&want).into_iter().take(k).enumerate() {
+                assert_eq!(index[b * k + i], n, "{what}, query {b}, place {i}");
+                assert_eq!(distance[b * k + i].to_bits(), d2.sqrt().to_bits(), "{what}, query {b}, place {i}");
+            }
         }
     }
 }
@@ -101,7 +122,7 @@ fn ties_go_to_the_lower_index() {
     }
     // All alike.
     let data = Data::new(&[1.0; 100], 1, Dtype::F32, 1.0, 0.0);
-    let (_, index) = by_kernels(Build::Small, &data, &[0.5], 70, false, 4);
+    let (_, index) = by_kernels(Build::Small, &data, &[0.5], 70, Way::Distances, 4);
     assert_eq!(index, (0..70).collect::<Vec<i64>>());
 }
 
@@ -131,7 +152,7 @@ fn cosines_are_those_of_the_definition() {
         values[80 * dim + j] = x[j] * 1e-250;
     }
     let data = Data::new(&values, dim, Dtype::F64, 1.0, 0.0);
-    let (distance, index) = by_kernels(Build::Small, &data, &x, rows, true, 2);
+    let (distance, index) = by_kernels(Build::Small, &data, &x, rows, Way::Cosines, 2);
     let length = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
     for (d, n) in distance.iter().zip(&index) {
         let y = data.row(*n as usize);
