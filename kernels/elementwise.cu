@@ -9,7 +9,7 @@
 //     in magnitude (NaN is not). Its owner begins with the largest number.
 // mnemo_store(from, rows, cols, to, dtype, stride, limit, first_bad)
 //     to <- from [rows, cols], rounded once; first_bad as above, on numbers before rounding.
-// mnemo_combine(Combine)                    out <- keep out + sum of factor * matrix, see the struct.
+// mnemo_combine(Combine)                    out <- keep out + sum of factor * matrix, see combine.cuh.
 // mnemo_dot_rows(x, y, rows, cols, out)     out [rows] <- x_i . y_i
 // mnemo_error_norms(error, x, y, rows, cols, rtol, atol, out)
 //     out [rows] <- root mean square over a row of error / (atol + rtol max(|x|, |y|))
@@ -17,7 +17,7 @@
 // mnemo_copy_rows(from, from_index, to, to_index, rows, cols)
 //     row to_index[i] of `to` <- row from_index[i] of `from`, i < rows; NULL: i itself. The two may not overlap.
 // mnemo_fill(to, count, value)              to [count] <- value
-#include "common.cuh"
+#include "combine.cuh"
 
 // Visits elements `at` of `count`, strided over the grid.
 #define FOR_EACH(at, count)                                                                                            \
@@ -61,48 +61,8 @@ mnemo_store(const double *from, long long rows, int cols, void *to, int dtype, l
     }
 }
 
-constexpr int MOST_TERMS = 8;
-
-// A factor: rows[i] for row i, or where that is NULL one number for all rows.
-struct Factor {
-    const double *rows; // [rows], or NULL
-    double all;
-};
-
-// out <- keep out + sum over terms of factor * matrix, in order; without `keeps` nothing is kept.
-struct Combine {
-    double *out;
-    long long rows;
-    int cols;
-    int terms; // at most 8
-    int keeps; // 0: out is not read
-    int plain; // the first term has one factor for all rows, whatever numbers others have
-    Factor keep;
-    Factor factor[MOST_TERMS];
-    const double *matrix[MOST_TERMS]; // [rows, cols]
-};
-
 extern "C" __global__ void __launch_bounds__(THREADS) mnemo_combine(Combine sum) {
-    FOR_EACH(at, sum.rows * sum.cols) {
-        const long long row = place_of(at, sum.cols).row;
-        double value = 0.0;
-        int term = 0;
-        if (sum.keeps) {
-            const double kept = sum.out[at];
-            value = sum.keep.rows ? kept * sum.keep.rows[row] : sum.keep.all == 1.0 ? kept : kept * sum.keep.all;
-        } else if (sum.terms > 0 && sum.plain) {
-            // As on the CPU: a first term with one factor is not added to 0, which would make 0 of -0.
-            value = sum.factor[0].all * sum.matrix[0][at];
-            term = 1;
-        }
-#pragma unroll
-        for (int t = 0; t < MOST_TERMS; t++) {
-            if (t < term || t >= sum.terms) continue;
-            const double factor = sum.factor[t].rows ? sum.factor[t].rows[row] : sum.factor[t].all;
-            value = __dadd_rn(value, __dmul_rn(factor, sum.matrix[t][at]));
-        }
-        sum.out[at] = value;
-    }
+    FOR_EACH(at, sum.rows * sum.cols) sum.out[at] = combined(sum, place_of(at, sum.cols).row, at);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -1,11 +1,10 @@
 // Standard normal numbers with the bits of src/random.rs, where the layout of counters is told and each constant derived.
 //
-// mnemo_add_normal(out, rows, cols, factor_rows, factor, seed, purpose, step, first_sample)
-//     out [rows, cols] <- out + c z: z of row i is sample first_sample + i, c is factor_rows[i] or, where that is NULL,
-//     `factor`. One thread per pair of columns; block 256, any grid, no dynamic shared memory.
+// mnemo_combine_with_noise(Combine, Noise)    out <- keep out + sum of factor * matrix + factor z, see combine.cuh and below.
+//     One thread per pair of columns; block 256, any grid (work is strided over it), no dynamic shared memory.
 //
 // Every operation is one that IEEE 754 rounds correctly, named so that nothing can be contracted.
-#include "common.cuh"
+#include "combine.cuh"
 
 __device__ inline double times(double a, double b) { return __dmul_rn(a, b); }
 __device__ inline double plus(double a, double b) { return __dadd_rn(a, b); }
@@ -93,21 +92,28 @@ __device__ inline Pair box_muller(Words w) {
     return {times(radius, turn.second), times(radius, turn.first)};
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-mnemo_add_normal(double *out, long long rows, int cols, const double *factor_rows, double factor,
-                 unsigned long long seed, unsigned purpose, unsigned step, unsigned long long first_sample) {
-    const int pairs = cols / 2 + cols % 2;
-    for (long long at = (long long)blockIdx.x * THREADS + threadIdx.x; at < rows * pairs;
-         at += (long long)gridDim.x * THREADS) {
-        const Place place = place_of(at, pairs);
-        const unsigned long long sample = first_sample + (unsigned long long)place.row;
-        const Words counter = {(unsigned)place.column, step, (unsigned)sample,
-                               purpose << 24 | (unsigned)(sample >> 32)};
-        const Pair z = box_muller(philox(counter, (unsigned)seed, (unsigned)(seed >> 32)));
-        const double c = factor_rows ? factor_rows[place.row] : factor;
+// factor z: z of row i is sample first_sample + i.
+struct Noise {
+    double factor;
+    unsigned long long seed, first_sample;
+    unsigned purpose, step;
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS) mnemo_combine_with_noise(Combine sum, Noise noise) {
+    const int pairs = sum.cols / 2 + sum.cols % 2;
+    for (long long pair = (long long)blockIdx.x * THREADS + threadIdx.x; pair < sum.rows * pairs;
+         pair += (long long)gridDim.x * THREADS) {
+        const Place place = place_of(pair, pairs);
+        const unsigned long long sample = noise.first_sample + (unsigned long long)place.row;
+        const Words counter = {(unsigned)place.column, noise.step, (unsigned)sample,
+                               noise.purpose << 24 | (unsigned)(sample >> 32)};
+        const Pair z = box_muller(philox(counter, (unsigned)noise.seed, (unsigned)(noise.seed >> 32)));
+        // Not unrolled: more registers would leave fewer threads to wait with.
         const int column = 2 * place.column;
-        double *to = out + place.row * cols + column;
-        to[0] = plus(to[0], times(c, z.first));
-        if (column + 1 < cols) to[1] = plus(to[1], times(c, z.second));
+#pragma unroll 1
+        for (int j = 0; j < 2 && column + j < sum.cols; j++) {
+            const long long at = place.row * sum.cols + column + j;
+            sum.out[at] = plus(combined(sum, place.row, at), times(noise.factor, j == 0 ? z.first : z.second));
+        }
     }
 }

@@ -46,6 +46,18 @@ impl Factor<'_> {
     }
 }
 
+/// What [`Engine::combine`] adds last: factor · z, z standard normal. Element j of row i is number j of sample
+/// `first_sample + i` of `stream`.
+#[derive(Clone, Copy, Debug)]
+pub struct Noise {
+    /// The standard deviation.
+    pub factor: f64,
+    /// Whose numbers they are.
+    pub stream: Stream,
+    /// The sample of the first row.
+    pub first_sample: u64,
+}
+
 /// A Gaussian-kernel query against the rows y_n of a data set: ℓ_n = -½ precision |x - y_n|², w = softmax(ℓ).
 #[derive(Clone, Copy)]
 pub struct Query<'a> {
@@ -199,11 +211,14 @@ pub trait Engine: Send + Sync {
     /// the caller waits for it anyway: [`Exec::check`].
     fn first_beyond(&self, x: &Matrix, limit: f64) -> Result<Option<usize>>;
 
-    /// out ← Σ factor · matrix, or out ← keep · out + Σ factor · matrix.
-    fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) -> Result<()>;
-
-    /// out ← out + factor · z, z standard normal: element j of row i is number j of sample `first_sample + i` of `stream`.
-    fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) -> Result<()>;
+    /// out ← Σ factor · matrix + noise, or out ← keep · out + Σ factor · matrix + noise, added in this order.
+    fn combine(
+        &self,
+        out: &mut Matrix,
+        keep: Option<Factor<'_>>,
+        terms: &[(Factor<'_>, &Matrix)],
+        noise: Option<Noise>,
+    ) -> Result<()>;
 
     /// Row inner products x_i · y_i.
     fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Result<Vec<f64>>;

@@ -12,10 +12,9 @@ mod survivors;
 mod tile;
 mod vector;
 
-use crate::engine::{Engine, Factor, Moments, Query, Search};
+use crate::engine::{Engine, Factor, Moments, Noise, Query, Search};
 use crate::error::{Error, Result, try_vec};
 use crate::exec::Exec;
-use crate::random::Stream;
 use crate::tensor::{Dtype, Matrix, View, ViewMut, check_finite};
 use pool::Pool;
 #[cfg(target_arch = "x86_64")]
@@ -199,13 +198,14 @@ impl Engine for Cpu {
         Ok(x.host()[at..].iter().position(|v| !inside(v)).map(|i| (at + i) / x.cols()))
     }
 
-    fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) -> Result<()> {
-        elementwise::combine(&self.pool, self.isa, out, keep, terms);
-        Ok(())
-    }
-
-    fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) -> Result<()> {
-        elementwise::add_normal(&self.pool, out, factor, stream, first_sample);
+    fn combine(
+        &self,
+        out: &mut Matrix,
+        keep: Option<Factor<'_>>,
+        terms: &[(Factor<'_>, &Matrix)],
+        noise: Option<Noise>,
+    ) -> Result<()> {
+        elementwise::combine(&self.pool, self.isa, out, keep, terms, noise);
         Ok(())
     }
 

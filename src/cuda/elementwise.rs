@@ -1,11 +1,11 @@
-//! Row-wise sums, noise and norms on working matrices, and the way in and out for the caller's (kernels/elementwise.cu,
-//! kernels/noise.cu).
+//! Row-wise sums with noise, and norms, on working matrices, and the way in and out for the caller's
+//! (kernels/elementwise.cu, kernels/noise.cu).
 
 use super::driver::{Copy2d, DEVICE, HOST};
 use super::memory::Block;
 use super::session::{Session, blocks, launch};
 use super::{address, block};
-use crate::engine::Factor;
+use crate::engine::{Factor, Noise};
 use crate::error::{Error, Result, try_collect};
 use crate::random::Stream;
 use crate::tensor::{Dtype, LARGEST, Matrix, Place, View, ViewMut, beyond, check_finite, is_beyond};
@@ -245,7 +245,7 @@ pub fn first_beyond(session: &Session<'_>, x: &Matrix, limit: f64) -> Result<Opt
     bad.read(session)
 }
 
-/// One number for all rows, or one per row, as kernels take it (`Factor` of kernels/elementwise.cu).
+/// One number for all rows, or one per row, as kernels take it (`Factor` of kernels/combine.cuh).
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct RawFactor {
@@ -275,7 +275,7 @@ pub fn uniform(numbers: &[f64]) -> Option<f64> {
 
 const MOST_TERMS: usize = 8;
 
-/// `Combine` of kernels/elementwise.cu.
+/// `Combine` of kernels/combine.cuh.
 #[repr(C)]
 struct Combine {
     out: u64,
@@ -290,11 +290,22 @@ struct Combine {
     matrix: [u64; MOST_TERMS],
 }
 
+/// `Noise` of kernels/noise.cu.
+#[repr(C)]
+struct RawNoise {
+    factor: f64,
+    seed: u64,
+    first_sample: u64,
+    purpose: u32,
+    step: u32,
+}
+
 pub fn combine(
     session: &Session<'_>,
     out: &mut Matrix,
     keep: Option<Factor<'_>>,
     terms: &[(Factor<'_>, &Matrix)],
+    noise: Option<Noise>,
 ) -> Result<()> {
     let (rows, cols) = (out.rows(), out.cols());
     assert!(terms.len() <= MOST_TERMS, "combine: {} terms", terms.len());
@@ -316,32 +327,11 @@ pub fn combine(
         (sum.factor[i], blocks_of_factors[i]) = factor(session, *by, rows)?;
         sum.matrix[i] = address(m);
     }
-    launch!(session, "combine", blocks(rows * cols), sum)
-}
-
-pub fn add_normal(
-    session: &Session<'_>,
-    out: &mut Matrix,
-    by: Factor<'_>,
-    stream: Stream,
-    first_sample: u64,
-) -> Result<()> {
-    let (rows, cols) = (out.rows(), out.cols());
-    let (by, _by) = factor(session, by, rows)?;
-    launch!(
-        session,
-        "add_normal",
-        blocks(rows * cols.div_ceil(2)),
-        address(out),
-        rows as i64,
-        cols as i32,
-        by.rows,
-        by.all,
-        stream.seed,
-        stream.purpose as u32,
-        stream.step,
-        first_sample
-    )
+    let Some(Noise { factor, stream: Stream { seed, purpose, step }, first_sample }) = noise else {
+        return launch!(session, "combine", blocks(rows * cols), sum);
+    };
+    let noise = RawNoise { factor, seed, first_sample, purpose: purpose as u32, step };
+    launch!(session, "combine_with_noise", blocks(rows * cols.div_ceil(2)), sum, noise)
 }
 
 pub fn dot_rows(session: &Session<'_>, x: &Matrix, y: &Matrix) -> Result<Vec<f64>> {

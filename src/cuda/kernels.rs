@@ -33,7 +33,7 @@ macro_rules! source {
 
 const SOURCES: &[Source] = &[
     source!("elementwise": "load" "store" "combine" "dot_rows" "error_norms" "first_beyond" "copy_rows" "fill"),
-    source!("noise": "add_normal"),
+    source!("noise": "combine_with_noise"),
     source!("measure": "measure_8" "measure_64" "project_8" "project_64" "decode" "row_factors"),
     source!("empirical": "weights" "merge_records" "accumulate_8" "accumulate_64" "merge_means" "finish" "reweight"
         "weighted_sums" "merge_sums"),
@@ -50,8 +50,14 @@ macro_rules! header {
     };
 }
 
-const HEADERS: &[Header] =
-    &[header!("common.cuh"), header!("few.cuh"), header!("matrix.cuh"), header!("records.cuh"), header!("tile.cuh")];
+const HEADERS: &[Header] = &[
+    header!("combine.cuh"),
+    header!("common.cuh"),
+    header!("few.cuh"),
+    header!("matrix.cuh"),
+    header!("records.cuh"),
+    header!("tile.cuh"),
+];
 
 /// One option a line.
 const OPTIONS: &str = include_str!("../../kernels/options.txt");

@@ -18,10 +18,9 @@ mod nearest;
 mod rows;
 mod session;
 
-use crate::engine::{Engine, Factor, Moments, Query, Search};
+use crate::engine::{Engine, Factor, Moments, Noise, Query, Search};
 use crate::error::Result;
 use crate::exec::Exec;
-use crate::random::Stream;
 use crate::tensor::{Dtype, Matrix, Place, View, ViewMut};
 use cache::Cache;
 use device::Device;
@@ -140,12 +139,14 @@ impl Engine for Cuda {
         elementwise::first_beyond(&Session::of(self)?, x, limit)
     }
 
-    fn combine(&self, out: &mut Matrix, keep: Option<Factor<'_>>, terms: &[(Factor<'_>, &Matrix)]) -> Result<()> {
-        elementwise::combine(&Session::of(self)?, out, keep, terms)
-    }
-
-    fn add_normal(&self, out: &mut Matrix, factor: Factor<'_>, stream: Stream, first_sample: u64) -> Result<()> {
-        elementwise::add_normal(&Session::of(self)?, out, factor, stream, first_sample)
+    fn combine(
+        &self,
+        out: &mut Matrix,
+        keep: Option<Factor<'_>>,
+        terms: &[(Factor<'_>, &Matrix)],
+        noise: Option<Noise>,
+    ) -> Result<()> {
+        elementwise::combine(&Session::of(self)?, out, keep, terms, noise)
     }
 
     fn dot_rows(&self, x: &Matrix, y: &Matrix) -> Result<Vec<f64>> {

@@ -1,7 +1,7 @@
 //! The solvers that step over a given grid. Unprimed symbols belong to the present node, primed ones to the next.
 
 use super::{Model, Observer, Options, Solver};
-use crate::engine::Factor::All;
+use crate::engine::{Factor::All, Noise};
 use crate::error::{Error, Result};
 use crate::process::Marginal;
 use crate::random::{Purpose, Stream};
@@ -65,7 +65,7 @@ struct Stepper<'a, 'e> {
 
 /// b x̂0 + c s.
 fn of_model((b, c): (f64, f64)) -> Terms<'static> {
-    Terms { x: All(0.0), denoised: All(b), score: All(c) }
+    Terms { x: All(0.0), denoised: All(b), score: All(c), noise: None }
 }
 
 impl Stepper<'_, '_> {
@@ -85,19 +85,19 @@ impl Stepper<'_, '_> {
 
     /// x ← a x + Σ c · matrix.
     fn add<const N: usize>(&self, x: &mut Matrix, a: f64, terms: [(f64, &Matrix); N]) -> Result<()> {
-        self.model.engine().combine(x, Some(All(a)), &terms.map(|(c, m)| (All(c), m)))
+        self.model.engine().combine(x, Some(All(a)), &terms.map(|(c, m)| (All(c), m)), None)
     }
 
-    fn add_noise(&self, x: &mut Matrix, scale: f64, purpose: Purpose) -> Result<()> {
+    /// The noise of this step, with a standard deviation of `factor`.
+    fn noise(&self, factor: f64, purpose: Purpose) -> Noise {
         let stream = Stream { seed: self.model.exec.seed, purpose, step: self.step as u32 };
-        let first = self.options.first_sample + self.model.first_row as u64;
-        self.model.engine().add_normal(x, All(scale), stream, first)
+        Noise { factor, stream, first_sample: self.options.first_sample + self.model.first_row as u64 }
     }
 
-    /// x ← a x + b x̂0 + c s.
-    fn advance(&self, state: &mut State, (a, b, c): (f64, f64, f64)) -> Result<()> {
+    /// x ← a x + b x̂0 + c s + noise.
+    fn advance(&self, state: &mut State, (a, b, c): (f64, f64, f64), noise: Option<Noise>) -> Result<()> {
         let State { x, next, .. } = state;
-        self.model.combine(next, x, All(self.t), Terms { x: All(a), denoised: All(b), score: All(c) })?;
+        self.model.combine(next, x, All(self.t), Terms { x: All(a), denoised: All(b), score: All(c), noise })?;
         swap(x, next);
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Stepper<'_, '_> {
     /// The last step, to σ = 0: x ← x̂0, after churn where the solver has it.
     fn denoise(&self, state: &mut State) -> Result<()> {
         if self.options.solver != Solver::EdmStochastic {
-            return self.advance(state, (0.0, 1.0, 0.0));
+            return self.advance(state, (0.0, 1.0, 0.0), None);
         }
         let (t_hat, p_hat) = self.churn(&mut state.x)?;
         let State { x, next, .. } = state;
@@ -119,7 +119,7 @@ impl Stepper<'_, '_> {
     fn euler(&self, state: &mut State, next: f64) -> Result<()> {
         let h = next - self.t;
         let (b, c) = self.model.flow(self.t)?;
-        self.advance(state, (1.0, h * b, h * c))
+        self.advance(state, (1.0, h * b, h * c), None)
     }
 
     /// The trapezoid with Euler's x' in its second slope.
@@ -137,13 +137,10 @@ impl Stepper<'_, '_> {
     fn ancestral(&self, state: &mut State, q: Marginal, eta: f64) -> Result<()> {
         let Marginal { m, sigma, .. } = self.p;
         let s2 = (sigma * sigma - (m / q.m).powi(2) * q.sigma * q.sigma).max(0.0);
-        let noise = eta * q.sigma * s2.sqrt() / sigma;
-        let kept = (q.sigma * q.sigma - noise * noise).max(0.0).sqrt();
-        self.advance(state, (0.0, q.m, -kept * sigma))?;
-        if noise > 0.0 {
-            self.add_noise(&mut state.x, noise, Purpose::Step)?;
-        }
-        Ok(())
+        let added = eta * q.sigma * s2.sqrt() / sigma;
+        let kept = (q.sigma * q.sigma - added * added).max(0.0).sqrt();
+        let noise = (added > 0.0).then(|| self.noise(added, Purpose::Step));
+        self.advance(state, (0.0, q.m, -kept * sigma), noise)
     }
 
     /// x' = (σ'/σ) x - m' (e^{-h} - 1) D, h = λ' - λ, D extrapolated from the last two x̂0 to the middle of the step.
@@ -176,11 +173,8 @@ impl Stepper<'_, '_> {
         }
         let h = next - self.t;
         let (b, c) = self.model.flow(self.t)?;
-        self.advance(state, (1.0, h * b, h * (c - 0.5 * alpha2 * g)))?;
-        if alpha2 > 0.0 {
-            self.add_noise(&mut state.x, (alpha2 * g * -h).sqrt(), Purpose::Step)?;
-        }
-        Ok(())
+        let noise = (alpha2 > 0.0).then(|| self.noise((alpha2 * g * -h).sqrt(), Purpose::Step));
+        self.advance(state, (1.0, h * b, h * (c - 0.5 * alpha2 * g)), noise)
     }
 
     /// x ← y = x/m at the noise level r = σ/m raised by γ; the time and the marginal of that level.
@@ -196,8 +190,8 @@ impl Stepper<'_, '_> {
         let r = self.p.sigma / self.p.m;
         let churned = (o.s_churn / self.total as f64).min(std::f64::consts::SQRT_2 - 1.0);
         let gamma = if (o.s_min..=o.s_max).contains(&r) { churned } else { 0.0 };
-        self.add(x, 1.0 / self.p.m, [])?;
         if gamma == 0.0 {
+            self.add(x, 1.0 / self.p.m, [])?;
             return Ok((self.t, self.p));
         }
         let top = process.eval(process.t_end())?;
@@ -205,7 +199,8 @@ impl Stepper<'_, '_> {
         let t_hat = process.time_of_ratio((r * (1.0 + gamma)).min(top.sigma / top.m))?;
         let p_hat = process.eval(t_hat)?;
         let r_hat = p_hat.sigma / p_hat.m;
-        self.add_noise(x, o.s_noise * (r_hat * r_hat - r * r).max(0.0).sqrt(), Purpose::Churn)?;
+        let noise = self.noise(o.s_noise * (r_hat * r_hat - r * r).max(0.0).sqrt(), Purpose::Churn);
+        self.model.engine().combine(x, Some(All(1.0 / self.p.m)), &[], Some(noise))?;
         Ok((t_hat, p_hat))
     }
 
@@ -216,7 +211,7 @@ impl Stepper<'_, '_> {
         let (r_hat, r_next) = (p_hat.sigma / p_hat.m, q.sigma / q.m);
         // dy/dr = ε̂ = -σ s, evaluated at x = m y.
         let mut slope = |to: &mut Matrix, y: &Matrix, t: f64, p: Marginal| {
-            self.model.engine().combine(scaled, None, &[(All(p.m), y)])?;
+            self.model.engine().combine(scaled, None, &[(All(p.m), y)], None)?;
             self.model.combine(to, scaled, All(t), of_model((0.0, -p.sigma)))
         };
         let h = r_next - r_hat;

@@ -11,7 +11,7 @@ pub mod grid;
 mod rk45;
 
 use crate::engine::Factor::{self, All};
-use crate::engine::{Grade, SharedEngine};
+use crate::engine::{Grade, Noise, SharedEngine};
 use crate::error::{Error, Result};
 use crate::exec::{Exec, Trail};
 use crate::random::{Purpose, SAMPLES, Stream};
@@ -123,7 +123,7 @@ impl Model<'_, '_> {
         self.score.engine()
     }
 
-    /// out ← a x + b x̂0 + c s; ε̂ = -σ s.
+    /// out ← a x + b x̂0 + c s + noise; ε̂ = -σ s.
     fn combine(&self, out: &mut Matrix, x: &Matrix, t: Factor<'_>, terms: Terms<'_>) -> Result<()> {
         let scratch = &mut *self.scratch.borrow_mut();
         let step = Step { x, t, terms, grade: self.grade };
@@ -132,7 +132,7 @@ impl Model<'_, '_> {
 
     /// out ← x̂0.
     fn denoised(&self, out: &mut Matrix, x: &Matrix, t: f64) -> Result<()> {
-        self.combine(out, x, All(t), Terms { x: All(0.0), denoised: All(1.0), score: All(0.0) })
+        self.combine(out, x, All(t), Terms { x: All(0.0), denoised: All(1.0), score: All(0.0), noise: None })
     }
 
     /// b and c of dx/dt = b x̂0 + c s, of the probability-flow ODE: m' and -σ' σ. Where m does not move (VE) the denoised
@@ -159,9 +159,8 @@ pub fn sample(
     let start = score.process().eval(nodes[0])?;
     if options.from_prior {
         let stream = Stream { seed: exec.seed, purpose: Purpose::Prior, step: 0 };
-        let engine = score.engine();
-        engine.combine(&mut x, None, &[])?;
-        engine.add_normal(&mut x, Factor::All(start.sigma), stream, options.first_sample)?;
+        let noise = Noise { factor: start.sigma, stream, first_sample: options.first_sample };
+        score.engine().combine(&mut x, None, &[], Some(noise))?;
     }
     if let Some(observe) = observer.as_mut() {
         observe(0, nodes[0], &x)?;

@@ -132,7 +132,7 @@ impl Columns {
             let factor = factor.map_or(1.0, |f| f[i]);
             (self.on_denoised[i], self.on_score[i]) = (factor * last.1.0, factor * last.1.1);
         }
-        let terms = Terms { x: All(0.0), denoised: Rows(&self.on_denoised), score: Rows(&self.on_score) };
+        let terms = Terms { x: All(0.0), denoised: Rows(&self.on_denoised), score: Rows(&self.on_score), noise: None };
         model.combine(slope, x, Rows(&self.t), terms)
     }
 }
@@ -171,7 +171,7 @@ impl Front {
     fn attempt(&mut self, model: &Model<'_, '_>) -> Result<()> {
         let Self { t, h, x, slope, stages, to, slope_there, error, columns, .. } = self;
         let engine = model.engine();
-        engine.combine(&mut stages[0], None, &[(Rows(h), slope)])?;
+        engine.combine(&mut stages[0], None, &[(Rows(h), slope)], None)?;
         for s in 1..=6 {
             let (before, after) = stages.split_at_mut(s);
             let weights = if s < 6 { A[s] } else { &B };
@@ -179,7 +179,7 @@ impl Front {
             for (term, stage) in terms[1..].iter_mut().zip(weights.iter().zip(&*before)) {
                 *term = (All(*stage.0), stage.1);
             }
-            engine.combine(to, None, &terms[..=s])?;
+            engine.combine(to, None, &terms[..=s], None)?;
             let c = if s < 6 { C[s] } else { 1.0 };
             for (at, (t, h)) in columns.t.iter_mut().zip(t.iter().zip(&*h)) {
                 *at = t + c * h;
@@ -196,7 +196,7 @@ impl Front {
         for (term, stage) in terms.iter_mut().zip(E.iter().zip(&*stages)) {
             *term = (All(*stage.0), stage.1);
         }
-        engine.combine(error, None, &terms)?;
+        engine.combine(error, None, &terms, None)?;
         Ok(())
     }
 
@@ -292,12 +292,12 @@ fn first_steps(
     })?;
     let back = per_row(guess.len(), |i| -guess[i])?;
     let mut ahead = engine.zeros(x.rows(), x.cols())?;
-    engine.combine(&mut ahead, None, &[(All(1.0), x), (Rows(&back), slope)])?;
+    engine.combine(&mut ahead, None, &[(All(1.0), x), (Rows(&back), slope)], None)?;
     let mut columns = Columns::new(guess.len())?;
     columns.t.iter_mut().zip(&guess).for_each(|(t, guess)| *t = start - guess);
     let mut change = engine.zeros(x.rows(), x.cols())?;
     columns.slope_at(model, &mut change, &ahead, None)?;
-    engine.combine(&mut change, Some(All(1.0)), &[(All(-1.0), slope)])?;
+    engine.combine(&mut change, Some(All(1.0)), &[(All(-1.0), slope)], None)?;
     let change = norm(&change)?;
     per_row(x.rows(), |i| {
         let h = guess[i];

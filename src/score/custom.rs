@@ -220,7 +220,7 @@ impl ScoreModel for Custom {
         let convert = |linear: &Linear| {
             let mut out = self.engine.zeros(x.rows(), self.dim)?;
             let terms = [(Factor::Rows(&linear.on_x), x), (Factor::Rows(&linear.on_prediction), &prediction)];
-            self.engine.combine(&mut out, None, &terms)?;
+            self.engine.combine(&mut out, None, &terms, None)?;
             Ok(out)
         };
         Ok(Evaluation {
@@ -243,7 +243,8 @@ impl ScoreModel for Custom {
             Grade::Single => self.call::<f32>("jvp", &[x, v], t, ask)?,
             Grade::Double => self.call::<f64>("jvp", &[x, v], t, ask)?,
         };
-        self.engine.combine(&mut out, Some(Factor::Rows(&linear.on_prediction)), &[(Factor::Rows(&linear.on_x), v)])?;
+        let along = [(Factor::Rows(&linear.on_x), v)];
+        self.engine.combine(&mut out, Some(Factor::Rows(&linear.on_prediction)), &along, None)?;
         Ok(out)
     }
 }

@@ -91,7 +91,7 @@ impl Empirical {
         let engine = self.engine();
         let mut scaled = engine.zeros(x.rows(), x.cols())?;
         let inverse = per_row(batch, |i| 1.0 / m[i])?;
-        engine.combine(&mut scaled, None, &[(Factor::Rows(&inverse), x)])?;
+        engine.combine(&mut scaled, None, &[(Factor::Rows(&inverse), x)], None)?;
         let x_error = if bounds {
             let squared = engine.dot_rows(&scaled, &scaled)?;
             // 1/m is rounded and so is its product with x, except where there is nothing to round.
@@ -339,7 +339,7 @@ impl ScoreModel for Empirical {
         };
         let score = if want.score {
             let mut score = offset.take().expect("asked for above");
-            engine.combine(&mut score, Some(Factor::Rows(&to_score)), &[])?;
+            engine.combine(&mut score, Some(Factor::Rows(&to_score)), &[], None)?;
             Some(score)
         } else {
             None
@@ -351,7 +351,7 @@ impl ScoreModel for Empirical {
             if let Some(i) = (0..batch).find(|&i| marginals[i].m < LEAST_M && complement[i] != 0.0) {
                 return Err(no_denoised(i, t[i], marginals[i].m));
             }
-            engine.combine(mean, Some(Factor::Rows(&factor)), &[(Factor::Rows(&complement), &frame.x)])?;
+            engine.combine(mean, Some(Factor::Rows(&factor)), &[(Factor::Rows(&complement), &frame.x)], None)?;
         }
         if let Some(distance) = distance.as_mut() {
             distance.iter_mut().zip(m).for_each(|(d, m)| *d *= m);
@@ -427,7 +427,7 @@ impl ScoreModel for Empirical {
         let frame = match factor(inverse_m) {
             Factor::All(1.0) => x,
             inverse_m => {
-                engine.combine(frame, None, &[(inverse_m, x)])?;
+                engine.combine(frame, None, &[(inverse_m, x)], None)?;
                 &*frame
             }
         };
@@ -448,7 +448,7 @@ impl ScoreModel for Empirical {
             some[len] = term;
             len += 1;
         }
-        engine.combine(out, None, &some[..len])?;
+        engine.combine(out, None, &some[..len], terms.noise)?;
         scratch.keep(matrices.into_iter().flatten(), columns);
         Ok(())
     }
@@ -482,14 +482,14 @@ impl ScoreModel for Empirical {
         let variance = per_row(batch, |i| frame.marginals[i].sigma.powi(2))?;
         let on_product = per_row(batch, |i| factor[i] * frame.precision[i] / variance[i])?;
         let on_v = per_row(batch, |i| -factor[i] / variance[i])?;
-        engine.combine(&mut product, Some(Factor::Rows(&on_product)), &[(Factor::Rows(&on_v), v)])?;
+        engine.combine(&mut product, Some(Factor::Rows(&on_product)), &[(Factor::Rows(&on_v), v)], None)?;
         if let Some(offset) = offset {
             // J (κ s) v = κ (J v + [κ < 1] s (s·v)), s = m offset / σ²
             let along = engine.dot_rows(&offset, v)?;
             let on_offset = per_row(batch, |i| {
                 if factor[i] < 1.0 { factor[i] * frame.precision[i] / variance[i] * along[i] } else { 0.0 }
             })?;
-            engine.combine(&mut product, Some(Factor::All(1.0)), &[(Factor::Rows(&on_offset), &offset)])?;
+            engine.combine(&mut product, Some(Factor::All(1.0)), &[(Factor::Rows(&on_offset), &offset)], None)?;
         }
         Ok(product)
     }

@@ -9,7 +9,7 @@ pub use custom::{Custom, Prediction, Predictor};
 pub use empirical::Empirical;
 pub use regularizer::Regularizer;
 
-use crate::engine::{Factor, Grade, SharedEngine};
+use crate::engine::{Factor, Grade, Noise, SharedEngine};
 use crate::error::{Error, Result, per_row, try_collect, try_vec};
 use crate::exec::Exec;
 use crate::process::{Marginal, Process};
@@ -62,7 +62,7 @@ pub struct Evaluation {
     pub log_density_error_bound: Option<Vec<f64>>,
 }
 
-/// a x + b x̂0 + c s, as a solver asks for it.
+/// a x + b x̂0 + c s + noise, as a solver asks for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     /// a.
@@ -71,6 +71,8 @@ pub struct Terms<'a> {
     pub denoised: Factor<'a>,
     /// c.
     pub score: Factor<'a>,
+    /// What is added last.
+    pub noise: Option<Noise>,
 }
 
 /// What a solver asks for: `terms` at samples `x` `[batch, dim]` and times `t`, in a caller's precision.
@@ -132,7 +134,7 @@ fn combine(model: &(impl ScoreModel + ?Sized), out: &mut Matrix, step: Step<'_>,
     let mut all = vec![(terms.x, x)];
     all.extend(e.denoised.as_ref().map(|m| (terms.denoised, m)));
     all.extend(e.score.as_ref().map(|m| (terms.score, m)));
-    model.engine().combine(out, None, &all)?;
+    model.engine().combine(out, None, &all, terms.noise)?;
     Ok(())
 }
 
@@ -150,7 +152,7 @@ pub trait ScoreModel: Send + Sync {
     /// The wanted terms at samples `x` `[batch, dim]` and times `t` (one per sample).
     fn eval(&self, x: &Matrix, t: &[f64], want: Want, grade: Grade, exec: &Exec<'_>) -> Result<Evaluation>;
 
-    /// out ← a x + b x̂0 + c s, as `step` says.
+    /// out ← a x + b x̂0 + c s + noise, as `step` says.
     fn combine(&self, out: &mut Matrix, step: Step<'_>, exec: &Exec<'_>, _scratch: &mut Scratch) -> Result<()> {
         combine(self, out, step, exec)
     }

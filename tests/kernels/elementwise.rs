@@ -1,7 +1,7 @@
 //! Copies, sums and checks, against the CPU engine: bit for bit wherever no sum over a row is formed.
 
 use super::data::{assert_near, bits, normals};
-use super::device::{Array, Build, Device, with};
+use super::device::{Array, Build, Device, Parameters, with};
 use mnemo::cpu::Cpu;
 use mnemo::engine::{Engine, Factor};
 use mnemo::tensor::Matrix;
@@ -96,14 +96,14 @@ fn store_rounds_once_and_leaves_gaps_alone() {
     assert_eq!(device.download(&bad), [2]);
 }
 
-/// The `Combine` of kernels/elementwise.cu.
-fn combine(
+/// The `Combine` of kernels/combine.cuh.
+pub fn combine(
     device: &mut Device,
     out: &Array<f64>,
     (rows, cols): (usize, usize),
     keep: Option<Factor<'_>>,
     terms: &[(Factor<'_>, &Array<f64>)],
-) {
+) -> Parameters {
     let mut factor = |factor: &Factor<'_>| match factor {
         Factor::All(c) => (0, *c),
         Factor::Rows(c) => (device.upload(c).address, 0.0),
@@ -119,7 +119,7 @@ fn combine(
     for i in 0..8 {
         parameters = parameters.push(terms.get(i).map(|(_, m)| *m));
     }
-    device.launch("elementwise", "mnemo_combine", [2, 1, 1], parameters);
+    parameters
 }
 
 #[test]
@@ -149,12 +149,13 @@ fn combine_is_that_of_the_cpu() {
                     let mut want = matrix(&start, shape);
                     let matrices: Vec<Matrix> = values.iter().map(|v| matrix(v, shape)).collect();
                     let host: Vec<_> = matrices.iter().enumerate().map(|(t, m)| (by(t), m)).collect();
-                    cpu.combine(&mut want, keep, &host).unwrap();
+                    cpu.combine(&mut want, keep, &host, None).unwrap();
                     // Without `keep` nobody has written the result before.
                     let out = if keep.is_some() { device.upload(&start) } else { device.empty(rows * cols) };
                     let arrays: Vec<Array<f64>> = values.iter().map(|v| device.upload(v)).collect();
                     let on_device: Vec<_> = arrays.iter().enumerate().map(|(t, a)| (by(t), a)).collect();
-                    combine(&mut device, &out, shape, keep, &on_device);
+                    let parameters = combine(&mut device, &out, shape, keep, &on_device);
+                    device.launch("elementwise", "mnemo_combine", [2, 1, 1], parameters);
                     assert_eq!(bits(&device.download(&out)), bits(want.host()), "{shape:?} {keep:?} {terms}");
                 }
             }
