@@ -129,6 +129,32 @@ fn samplers() {
     });
 }
 
+/// A step adds its noise in the kernel that ends it.
+#[test]
+fn noise_takes_no_kernel_of_its_own() {
+    alone(&[], |driver| {
+        for dim in [3, 17] {
+            driver.begin();
+            let stage = Stage::new(driver, dim);
+            let run = |options: &mnemo_sampler_options| {
+                let before = driver.counters().launches;
+                stage.sample(options).unwrap();
+                (driver.counters().launches - before, stage.results())
+            };
+            for solver in [MNEMO_SOLVER_EULER_MARUYAMA, MNEMO_SOLVER_ANCESTRAL, MNEMO_SOLVER_EDM_STOCHASTIC] {
+                let noisy = sampler(solver);
+                // What rows need is made at the first call.
+                run(&noisy);
+                let quiet = mnemo_sampler_options { alpha2: 0.0, eta: 0.0, s_churn: 0.0, ..noisy };
+                let ((with, noised), (without, plain)) = (run(&noisy), run(&quiet));
+                assert_ne!(noised, plain, "solver {solver}: there is no noise");
+                assert_eq!(with, without, "solver {solver}");
+            }
+            stage.end();
+        }
+    });
+}
+
 /// Within a capture `work` is refused with these words, and the capture goes on.
 #[track_caller]
 fn is_refused(stage: &Stage, what: &str, words: &[&str], work: impl FnOnce(&Stage) -> Outcome<()>) {
