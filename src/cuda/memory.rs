@@ -22,6 +22,15 @@ struct Kept {
     captured: HashSet<u64>,
 }
 
+impl Kept {
+    /// Whether so much is idle, on streams or of sizes that may never come back, that it is freed before more is allocated.
+    /// Calls that need as much compute for longer than an allocation takes.
+    fn is_full(&self) -> bool {
+        const MOST: u64 = 2 << 30;
+        self.idle.iter().map(|((_, size), addresses)| size * addresses.len() as u64).sum::<u64>() > MOST
+    }
+}
+
 /// Work that is done in order. A stream, but for the per-thread default stream: it is another one in each thread.
 pub type Lane = usize;
 
@@ -98,12 +107,16 @@ impl Pool {
             }
             return Ok(Block { pool: self.clone(), lane, address, size });
         }
+        let full = kept.is_full();
         drop(kept);
         if capturing != 0 && size > 0 {
             return Err(Error::unsupported(format!(
                 "exec.stream is being captured, and {what} needs {bytes} bytes that no call on it has used before; make the \
                  same call once before capturing"
             )));
+        }
+        if full && size > 0 {
+            self.release_idle();
         }
         self.allocate(lane, size, what)
     }
@@ -188,7 +201,7 @@ impl Drop for Block {
 
 #[cfg(test)]
 mod tests {
-    use super::size_class;
+    use super::{Kept, size_class};
 
     #[test]
     fn sizes_waste_at_most_an_eighth() {
@@ -199,5 +212,16 @@ mod tests {
         }
         assert_eq!(size_class(u64::MAX), None);
         assert_eq!(size_class(1 << 63), None);
+    }
+
+    #[test]
+    fn idle_memory_of_all_streams_and_sizes_counts() {
+        let mut kept = Kept::default();
+        for stream in 0..16 {
+            kept.idle.insert((stream, 64 << 20), vec![1, 2]);
+        }
+        assert!(!kept.is_full());
+        kept.idle.insert((3, 512), vec![7]);
+        assert!(kept.is_full());
     }
 }
