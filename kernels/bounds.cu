@@ -10,11 +10,12 @@
 // Rounding. k_x.k_y fits 32 bits and is exact. The float32 numbers of the bracket and their sums are at most
 // 3.5 S^2 together, S = |x'| + |y'| (r <= |y'|: 0 is a code too), and make less than 28 roundings of S^2 in all; the bound is made
 // smaller by 48. What else is rounded is so in float64, and nothing to that. Where numbers underflow they are off by
-// multiples of 1e-45, for which 1e-36 is taken off. Where anything overflows, or is NaN, so is the bound: that says
+// 7e-46, which is multiplied by 2 k_x.k_y, below 2.2e9: for this 4e-36 is taken off. Where anything overflows, or is NaN, so is the bound: that says
 // nothing then.
 //
-// mnemo_encode(rows, centre, stride, codes, terms)
-//     codes [count, stride] <- k, and zeros up to stride, a multiple of 64 not below dim; terms [count], see Terms.
+// mnemo_encode(rows, centre, stride, codes, terms, squares)
+//     codes [count, stride] <- k, and zeros up to stride, a multiple of 64 not below dim; terms [count], see Terms; squares [count]
+//     <- |y'|^2.
 //     For all rows of a set (rows.subset NULL) and for queries, which are rows too. centre [dim]. One warp per row: block
 //     256, any grid.
 // mnemo_bound(part, subset, stride, row_codes, row_terms, query_codes, query_terms, low)
@@ -33,10 +34,10 @@ struct __align__(16) Terms {
 
 constexpr double STEPS = 127.0;
 constexpr float SLACK = 48.0f * 5.9604644775390625e-8f; // 2^-24
-constexpr float UNDERFLOW = 1e-36f;
+constexpr float UNDERFLOW = 4e-36f;
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-mnemo_encode(Rows rows, const double *centre, int stride, signed char *codes, Terms *terms) {
+mnemo_encode(Rows rows, const double *centre, int stride, signed char *codes, Terms *terms, double *squares) {
     const int lane = threadIdx.x % WARP;
     for (long long n = (long long)blockIdx.x * WARPS + threadIdx.x / WARP; n < rows.count;
          n += (long long)gridDim.x * WARPS) {
@@ -57,9 +58,11 @@ mnemo_encode(Rows rows, const double *centre, int stride, signed char *codes, Te
         }
         squared = warp_sum(squared);
         left = warp_sum(left);
-        if (lane == 0)
+        if (lane == 0) {
             terms[n] = {__double2float_rd(squared), step, __double2float_ru(sqrt(squared)),
                         __double2float_ru(sqrt(left))};
+            squares[n] = squared;
+        }
     }
 }
 

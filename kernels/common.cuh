@@ -61,18 +61,20 @@ __device__ inline long long buffer_at(const Part &part, long long query, int seg
     return (query * part.segments + segment) * SEGMENT;
 }
 
-// Whether a segment of a query is done by kernels for few rows (near.cu). few [queries, segments], or NULL.
-__device__ inline bool is_few(const Part &part, const int *few, long long query, int segment) {
-    return few && few[query * part.segments + segment] >= 0;
+// How a segment of a query is summed, where that is chosen (near.cu): few [queries, segments] says how many rows may have weight,
+// or one of these. NULL: by differences.
+enum Way { BY_PRODUCTS = -1, BY_DIFFERENCES = -2 };
+
+__device__ inline bool is(const Part &part, const int *few, long long query, int segment, Way way) {
+    return few ? few[query * part.segments + segment] == way : way == BY_DIFFERENCES;
 }
 
-// The same for COUNT queries together, which are at most as many as the threads of the block that ask.
+// Whether that is so of one of COUNT queries, which are at most as many as the threads of the block that asks.
 template <int COUNT>
-__device__ inline bool are_few(const Part &part, const int *few, int first_query, int segment) {
-    if (!few) return false;
+__device__ inline bool any_is(const Part &part, const int *few, int first_query, int segment, Way way) {
+    if (!few) return way == BY_DIFFERENCES;
     const int query = first_query + threadIdx.x;
-    const bool dense = threadIdx.x < COUNT && query < part.queries && !is_few(part, few, query, segment);
-    return !__syncthreads_or(dense);
+    return __syncthreads_or(threadIdx.x < COUNT && query < part.queries && is(part, few, query, segment, way));
 }
 
 // Behind every distance.

@@ -10,10 +10,10 @@
 // carried from part to part begins anew where part.first_segment is 0. queries and segments are those of `part`.
 //
 // First pass, for each part:
-//   measure.cu      D_n -> `weights`
+//   measure.cu      D_n -> `weights`; where there are bounds, after bounds.cu and near.cu and with products.cu
 //   mnemo_weights(part, precision, few, weights, records)
 //       weights <- w_n relative to the segment's own smallest D; records [queries, segments] <- what a segment gives.
-//       Grid (queries, segments). few, here and below: NULL, or where it is not below 0 near.cu does this instead.
+//       Grid (queries, segments). few: NULL, or where it is not below 0 near.cu has done this.
 //   mnemo_merge_records(part, precision, records, running, scales)
 //       running [queries] <- the records of all segments so far;
 //       scales [queries, segments, 2] <- what the sums before and those of the segment are to be multiplied by. One thread
@@ -22,7 +22,7 @@
 //       partial [segments, queries, dim] <- sum over the segment of w (y - shift_q); w times multiplier [like weights] where
 //       that is not NULL, shift [queries, dim] or NULL for 0.
 //       Grid (ceil(dim / 128 or 64), ceil(queries / 8 or 64), segments): there may be more columns than y goes. Same bits
-//       from both.
+//       from both. few: NULL, or only where it says BY_DIFFERENCES.
 //   mnemo_merge_means(part, dim, partial, scales, running, mean)
 //       mean [queries, dim] <- merged with `partial` in order; scales NULL: 1 and 1.
 //       running not NULL: the result is divided by 1 + rest; for the last part. Any grid.
@@ -51,7 +51,7 @@ mnemo_weights(Part part, const double *precision, const int *few, double *weight
     __shared__ Nearest nearest_of[WARPS];
     __shared__ double room[WARPS];
     const int query = blockIdx.x, segment = blockIdx.y;
-    if (is_few(part, few, query, segment)) return;
+    if (few && few[query * part.segments + segment] >= 0) return;
     const int here = rows_of(part, segment);
     const double h = 0.5 * precision[query];
     double *own = weights + buffer_at(part, query, segment);
@@ -83,7 +83,9 @@ mnemo_weights(Part part, const double *precision, const int *few, double *weight
     slope = block_sum(slope, room);
     if (threadIdx.x == 0) {
         const long long row = start_of(part, segment) + nearest.at;
-        records[(long long)query * part.segments + segment] = {nearest.distance, rest, slope, row};
+        Record &record = records[(long long)query * part.segments + segment];
+        const double error = is(part, few, query, segment, BY_PRODUCTS) ? record.error : 0.0;
+        record = {nearest.distance, rest, slope, row, error};
     }
 }
 
@@ -113,7 +115,7 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const int 
     const long long start = start_of(part, segment);
     const int count = rows_of(part, segment);
     const int first_query = blockIdx.y * S::QUERIES, first_column = blockIdx.x * S::COLUMNS;
-    if (are_few<S::QUERIES>(part, few, first_query, segment)) return;
+    if (!any_is<S::QUERIES>(part, few, first_query, segment, BY_DIFFERENCES)) return;
 
     // Rows are staged along their columns, weights along the rows they belong to.
     const int own_column = threadIdx.x % S::COLUMNS, own_row = threadIdx.x / S::COLUMNS;
@@ -124,7 +126,7 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const int 
 #pragma unroll
     for (int i = 0; i < S::LEFT; i++) {
         const int slot = own_query + i * QUERIES_APART, query = first_query + slot;
-        takes_part[i] = slot < S::QUERIES && query < part.queries && !is_few(part, few, query, segment);
+        takes_part[i] = slot < S::QUERIES && query < part.queries && is(part, few, query, segment, BY_DIFFERENCES);
     }
     double next_row[S::RIGHT], next_weight[S::LEFT];
     const auto fetch_rows = [&](int from) {
@@ -211,7 +213,7 @@ __device__ inline void accumulate(const Rows &rows, const Part &part, const int 
         for (int c = 0; c < S::C; c++) {
             const int query = first_query + down + q * S::DOWN, column = first_column + across + c * S::ACROSS;
             // Rows left out would have made 0 of a -0: no sum is one.
-            if (query < part.queries && column < rows.dim && !is_few(part, few, query, segment))
+            if (query < part.queries && column < rows.dim && is(part, few, query, segment, BY_DIFFERENCES))
                 partial[((long long)segment * part.queries + query) * rows.dim + column] = sum[q][c] + 0.0;
         }
     }

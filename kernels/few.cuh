@@ -6,6 +6,17 @@
 constexpr float LARGEST = 3.4028234663852886e38f;
 constexpr double WIDER = 1.0 + 1e-10;
 
+// How far a squared distance by products (products.cu) is from its own, at most: with a = |x'|, R the largest |y'| and u = 2^-53,
+// the products are off by (d + 3) u a R, the squares by (d + 4) u (a^2 + R^2), and their sum by 3 u (a + R)^2; all of it twice, for
+// what tensor cores round.
+__device__ inline double error_of_products(int dim, double query_squared, double radius) {
+    const double far = sqrt(query_squared) + radius;
+    return 2.0 * (dim + 12.0) * 1.1102230246251565e-16 * far * far;
+}
+
+// By what share of themselves two sums of the same squares may differ, at most, that are added in other orders; twice that.
+__device__ inline double error_of_order(int dim) { return 4.0 * (dim + 4.0) * 1.1102230246251565e-16; }
+
 // Rows that a thread reads at once, so that their loads are on the way together.
 constexpr int AT_ONCE = 4;
 
@@ -15,11 +26,11 @@ __device__ inline float bound_of(unsigned stored) {
     return bound < LARGEST ? bound : -LARGEST;
 }
 
-// distance[i] <- |y - x|^2 of the row at place[i] of the segment that begins at `start`; first <= i < count. A warp takes four
-// rows. What it reads the block has to be done with writing, and the caller waits for what it writes.
-template <class Index>
+// to(i, |y - x|^2) of the row at place[i] of the segment that begins at `start`; first <= i < count. A warp takes four rows. What
+// it reads the block has to be done with writing, and the caller waits for what it writes.
+template <class Index, class To>
 __device__ inline void measure_few(const Rows &rows, long long start, const Index *place, int first, int count,
-                                   const double *x, double *distance) {
+                                   const double *x, To to) {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     for (first += warp * AT_ONCE; first < count; first += WARPS * AT_ONCE) {
         long long row[AT_ONCE];
@@ -36,7 +47,7 @@ __device__ inline void measure_few(const Rows &rows, long long start, const Inde
 #pragma unroll
         for (int i = 0; i < AT_ONCE; i++) {
             sum[i] = warp_sum(sum[i]);
-            if (lane == 0 && first + i < count) distance[first + i] = sum[i];
+            if (lane == 0 && first + i < count) to(first + i, sum[i]);
         }
     }
 }

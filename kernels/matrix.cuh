@@ -1,4 +1,4 @@
-// What has no name in C++: copies that do not wait, and products of small matrices of bytes by a warp (PTX ISA, sm_80 and later).
+// What has no name in C++: copies that do not wait, and products of small matrices by a warp (PTX ISA, sm_80 and later).
 #pragma once
 
 // Where `p`, which is in shared memory, is there.
@@ -32,4 +32,12 @@ __device__ inline void add_products(int (&sum)[4], const unsigned (&a)[4], unsig
     asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// sum += a b', where a and b are 8 rows of 4 numbers: lane l has number l % 4 of row l / 4 of either, and of the sums rows l / 4 of
+// a and 2 (l % 4), 2 (l % 4) + 1 of b.
+__device__ inline void add_products(double (&sum)[2], double a, double b) {
+    asm("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+        : "+d"(sum[0]), "+d"(sum[1])
+        : "d"(a), "d"(b));
 }

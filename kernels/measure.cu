@@ -4,7 +4,7 @@
 //     out[q, s, c] <- |y - x_q|^2, y row c of segment part.first_segment + s
 // mnemo_project_8, mnemo_project_64(rows, part, x, v, few, out)
 //     out[q, s, c] <- (y - x_q) . v_q
-//     few: NULL, or [queries, segments]: only where it is below 0 (near.cu).
+//     few: NULL, or [queries, segments]: only where it says BY_DIFFERENCES (near.cu).
 //     x, v [queries, dim]; out is a buffer, of which only places of rows that are there are written.
 //     Block 256; grid (ceil(part.queries / 8 or 64), ceil(SEGMENT / 128 or 64), part.segments): `_8` has tiles of 8 queries and 128
 //     rows, `_64` of 64 and 64. No dynamic shared memory. Same bits from both.
@@ -26,7 +26,7 @@ __device__ inline void measure(const Rows &rows, const Part &part, const double 
     const int first_row = blockIdx.y * S::COLUMNS;
     if (first_row >= count) return;
     const int first_query = blockIdx.x * S::QUERIES;
-    if (are_few<S::QUERIES>(part, few, first_query, segment)) return;
+    if (!any_is<S::QUERIES>(part, few, first_query, segment, BY_DIFFERENCES)) return;
     const int dim = rows.dim;
 
     // Each thread stages one k of several rows and queries: threads next to each other read numbers next to each other.
@@ -97,7 +97,7 @@ __device__ inline void measure(const Rows &rows, const Part &part, const double 
 #pragma unroll
     for (int q = 0; q < S::Q; q++) {
         const int query = first_query + down + q * S::DOWN;
-        if (query >= part.queries || is_few(part, few, query, segment)) continue;
+        if (query >= part.queries || !is(part, few, query, segment, BY_DIFFERENCES)) continue;
         double *to = out + buffer_at(part, query, segment);
 #pragma unroll
         for (int c = 0; c < S::C; c++) {

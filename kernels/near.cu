@@ -7,9 +7,10 @@
 //
 // For each part:
 //   mnemo_bound -> `low`
-//   mnemo_near(rows, part, x, precision, cut, low, few, weights, records)
-//       few [queries, segments] <- how many rows may count, or -1 where more than FEW do: `low`, `weights` and `records` are
-//       left as they are then, and the kernels of measure.cu and empirical.cu that get `few` do what is to be done.
+//   mnemo_near(rows, part, x, precision, cut, query_squares, radius, low, few, weights, records)
+//       few [queries, segments] <- how many rows may count. Where more than FEW do it is one of Way instead, and kernels that get
+//       `few` do what is to be done: BY_PRODUCTS where the error of products is nothing to what is asked, with h E <= 1e-8 and
+//       E <= 1e-6 R^2; records have E then. query_squares [queries]: |x'|^2, radius: R, see few.cuh.
 //       low <- positions of these rows in the segment, ascending, as integers; weights <- their w, as in mnemo_weights;
 //       records likewise. precision and cut: w is 0 where h (D_n - D) > cut. Grid (queries, segments).
 //   mnemo_accumulate_near(rows, part, low, few, weights, shift, partial)
@@ -24,8 +25,8 @@ constexpr int FEW = SEGMENT / 16;
 static_assert(FEW <= THREADS, "one a thread");
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-mnemo_near(Rows rows, Part part, const double *x, const double *precision, double cut, unsigned *low, int *few,
-           double *weights, Record *records) {
+mnemo_near(Rows rows, Part part, const double *x, const double *precision, double cut, const double *query_squares,
+           double radius, unsigned *low, int *few, double *weights, Record *records) {
     // Rows next to each other are a thread's own, so that those found stay in order.
     constexpr int EACH = (SEGMENT + THREADS - 1) / THREADS;
     __shared__ Nearest nearest_of[WARPS];
@@ -74,7 +75,13 @@ mnemo_near(Rows rows, Part part, const double *x, const double *precision, doubl
         if (i < warp) before += found[i];
         count += found[i];
     }
-    if (threadIdx.x == 0) few[query * part.segments + segment] = count > FEW ? -1 : count;
+    Record &record = records[(long long)query * part.segments + segment];
+    if (threadIdx.x == 0) {
+        const double error = error_of_products(rows.dim, query_squares[query], radius);
+        const bool products = h * error <= 1e-8 && error <= 1e-6 * radius * radius;
+        few[query * part.segments + segment] = count <= FEW ? count : products ? BY_PRODUCTS : BY_DIFFERENCES;
+        if (count > FEW) record.error = error;
+    }
     if (count > FEW) return;
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
@@ -83,7 +90,7 @@ mnemo_near(Rows rows, Part part, const double *x, const double *precision, doubl
     }
     __syncthreads();
 
-    measure_few(rows, start, place, 0, count, x, distance);
+    measure_few(rows, start, place, 0, count, x, [&](int i, double d) { distance[i] = d; });
     __syncthreads();
 
     const bool is_near = threadIdx.x < count;
@@ -102,8 +109,7 @@ mnemo_near(Rows rows, Part part, const double *x, const double *precision, doubl
     }
     rest = block_sum(rest, room);
     slope = block_sum(slope, room);
-    if (threadIdx.x == 0)
-        records[(long long)query * part.segments + segment] = {nearest.distance, rest, slope, start + nearest.at};
+    if (threadIdx.x == 0) record = {nearest.distance, rest, slope, start + nearest.at, 0.0};
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)

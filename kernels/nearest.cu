@@ -4,7 +4,7 @@
 // are collected, sorted in shared memory by (distance, index) and merged into the list by rank. A list has two sides in
 // global memory, of which one is current: [2, queries, k].
 //
-// With bounds only rows are measured whose bound is not above the last of a full list; of more than k such the k with the
+// Queries are finite. With bounds only rows are measured whose bound is not above the last of a full list; of more than k such the k with the
 // least bounds are, and then those whose bound is not above the farthest of these.
 //
 // For each part of the segments, by bounds and for k <= SEGMENT / 16:
@@ -178,6 +178,7 @@ mnemo_select_near(Rows rows, Part part, const double *x, const unsigned *low, lo
     __shared__ Candidates found;
     const int query = blockIdx.x;
     x += (long long)query * rows.dim;
+    const auto to_found = [&](int i, double distance) { found.near[i] = distance; };
     List list = list_of(part, query, k, list_distance, list_index, side);
     for (int s = 0; s < part.segments; s++) {
         const long long start = start_of(part, s), at = buffer_at(part, query, s);
@@ -198,7 +199,7 @@ mnemo_select_near(Rows rows, Part part, const double *x, const unsigned *low, lo
         if (count > k) {
             sort(found, count);
             // Bounds of the others stay.
-            measure_few(rows, start, found.place, 0, (int)k, x, found.near);
+            measure_few(rows, start, found.place, 0, (int)k, x, to_found);
             __syncthreads();
             double most = 0.0;
             for (int i = threadIdx.x % WARP; i < k; i += WARP) most = fmax(most, found.near[i]);
@@ -209,9 +210,9 @@ mnemo_select_near(Rows rows, Part part, const double *x, const unsigned *low, lo
             count = measured + (int)count_below(found.near + measured, count - measured, limit, true);
             // All have looked before any of the bounds gives way to a distance.
             __syncthreads();
-            measure_few(rows, start, found.place, measured, count, x, found.near);
+            measure_few(rows, start, found.place, measured, count, x, to_found);
         } else {
-            measure_few(rows, start, found.place, 0, count, x, found.near);
+            measure_few(rows, start, found.place, 0, count, x, to_found);
         }
         __syncthreads();
         sort(found, count);

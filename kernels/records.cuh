@@ -2,12 +2,13 @@
 #pragma once
 #include "common.cuh"
 
-// 32 bytes; see empirical.cu.
+// 40 bytes; see empirical.cu.
 struct Record {
     double distance; // the smallest squared distance D
     double rest;     // sum of exp(-h (D_n - D)) over all rows but the nearest, whose share is 1
     double slope;    // sum of exp(-h (D_n - D)) h (D_n - D)
     long long row;   // position of the nearest, the first of equals
+    double error;    // of other distances, beyond that of sums of squared differences, at most (products.cu)
 };
 
 // w a, of which w = exp(-a) goes to 0 the faster.
@@ -31,6 +32,7 @@ __device__ inline Scales merge(Record &sum, const Record &next, double h, bool f
     const double w = exp(-above);
     sum.distance = near.distance;
     sum.row = near.row;
+    sum.error = fmax(sum.error, next.error);
     sum.rest = fma(w, 1.0 + far.rest, near.rest);
     sum.slope = near.slope + fma(w, far.slope, weighted(w, above) * (1.0 + far.rest));
     return before ? Scales{1.0, w} : Scales{w, 1.0};

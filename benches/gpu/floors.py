@@ -1,6 +1,6 @@
 """What no program can beat on a device: the time of its arithmetic, or of reading the rows once.
 
-Two floors. `double` is that of kernels which do all in float64 by differences: in each of the two sums of a score a
+Two floors. `double` is that of kernels which do all in float64 by differences, which those for long rows may beat: in each of the two sums of a score a
 subtraction and a fused multiply-add for every query, row and dimension, and about 20 instructions for a weight (counted
 in the PTX; an exponential alone is 16). `matrix` is that of bf16 products on tensor cores, 4 B N d operations, or of one
 exponential for each query and row on the special function units (16 a clock and multiprocessor).

@@ -1,7 +1,7 @@
 //! Lower bounds of distances by 8-bit codes, by which rows that are too far to count are not read in float64
 //! (kernels/bounds.cu).
 //!
-//! Memory, on the device: a byte a number, up to a multiple of 64 a row, and 16 bytes a row.
+//! Memory, on the device: a byte a number, up to a multiple of 64 a row, and 24 bytes a row.
 
 use super::empirical::{Part, SEGMENT};
 use super::memory::Block;
@@ -18,6 +18,7 @@ const LEAST_ROWS: usize = 512;
 const DEPTH: usize = 64;
 /// Bytes of a row's other terms (`Terms` there).
 const TERMS: usize = 16;
+const NUMBER: usize = size_of::<f64>();
 /// Queries and rows of a block (`SIDE` there).
 const SIDE: usize = 128;
 
@@ -25,13 +26,17 @@ const SIDE: usize = 128;
 struct Coded {
     codes: Block,
     terms: Block,
+    /// |y'|², float64.
+    squares: Block,
 }
 
 /// What the device keeps of a data set for bounds.
 pub struct Bounds {
     stride: usize,
-    /// The point about which rows and queries are coded.
+    /// The point c about which rows and queries are coded.
     centre: Block,
+    /// The largest |y'|.
+    radius: f64,
     rows: Coded,
 }
 
@@ -44,9 +49,9 @@ pub struct Queries<'a> {
 impl Coded {
     /// The codes of `rows`, about `centre`.
     fn fill(&self, session: &Session<'_>, rows: RawRows, centre: &Block, stride: usize) -> Result<()> {
-        let (codes, terms) = (self.codes.address(), self.terms.address());
+        let (codes, terms, squares) = (self.codes.address(), self.terms.address(), self.squares.address());
         let warps = blocks((rows.count as usize).saturating_mul(32));
-        launch!(session, "encode", warps, rows, centre.address(), stride as i32, codes, terms)
+        launch!(session, "encode", warps, rows, centre.address(), stride as i32, codes, terms, squares)
     }
 }
 
@@ -55,31 +60,49 @@ impl Bounds {
     /// leaves no room for them.
     pub fn of(session: &Session<'_>, rows: &Rows, raw: RawRows) -> Result<Option<Self>> {
         let stride = rows.dim().next_multiple_of(DEPTH);
-        let bytes = (rows.len() as u64).saturating_mul((stride + TERMS) as u64);
+        let bytes = (rows.len() as u64).saturating_mul((stride + TERMS + NUMBER) as u64);
         let beyond = session.engine.memory_limit.is_some_and(|limit| rows.bytes().saturating_add(bytes) > limit);
         if !DIMS.contains(&rows.dim()) || rows.len() < LEAST_ROWS || beyond {
             return Ok(None);
         }
         let what = "bounds of the data set's rows";
         let room = |bytes: usize| session.engine.pool.take_shared((rows.len() * bytes) as u64, what);
-        let coded = Coded { codes: room(stride)?, terms: room(TERMS)? };
+        let coded = Coded { codes: room(stride)?, terms: room(TERMS)?, squares: room(NUMBER)? };
         let centre = share(session, rows.mean(), what)?;
         coded.fill(session, raw, &centre, stride)?;
         session.wait()?;
-        Ok(Some(Self { stride, centre, rows: coded }))
+        Ok(Some(Self { stride, centre, radius: rows.radius(), rows: coded }))
     }
 
     /// Some queries: x `[queries, dim]`, float64.
     pub fn of_queries(&self, session: &Session<'_>, x: u64, queries: usize, dim: usize) -> Result<Queries<'_>> {
         let what = "codes of queries";
-        let codes = session.room::<i8>(queries * self.stride, what)?;
-        let coded = Coded { codes, terms: session.room::<[f32; 4]>(queries, what)? };
+        let coded = Coded {
+            codes: session.room::<i8>(queries * self.stride, what)?,
+            terms: session.room::<[f32; 4]>(queries, what)?,
+            squares: session.room::<f64>(queries, what)?,
+        };
         coded.fill(session, RawRows::of_matrix(x, queries, dim), &self.centre, self.stride)?;
         Ok(Queries { bounds: self, coded })
     }
 }
 
 impl Queries<'_> {
+    /// c.
+    pub fn centre(&self) -> u64 {
+        self.bounds.centre.address()
+    }
+
+    /// The largest |y'|.
+    pub fn radius(&self) -> f64 {
+        self.bounds.radius
+    }
+
+    /// |y'|² of all rows, and |x'|².
+    pub fn squares(&self) -> (u64, u64) {
+        (self.bounds.rows.squares.address(), self.coded.squares.address())
+    }
+
     /// low ← bounds of |y - x|² of the rows of some segments, float32.
     pub fn bound(&self, session: &Session<'_>, part: Part, subset: u64, low: &Block) -> Result<()> {
         let Self { bounds: Bounds { stride, rows, .. }, coded } = self;

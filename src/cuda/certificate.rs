@@ -9,7 +9,9 @@ use crate::dataset::Rows;
 /// and by 2ε √D_n + ε² of x, and so is h (D_n - D), which has two more roundings, and an exponential of less than 4 u. With
 /// E a_n = slope / (1 + rest) the mean of a_n = h (D_n - D), and by Jensen for √D_n, the mean error of an exponent is at most
 ///
-///   Ē = (d + 9) u (2 h D + E a) + 2 h (2 ε √(D + E a / h) + ε²).
+///   Ē = (d + 9) u (2 h D + E a) + 2 h (2 ε √(D + E a / h) + ε²) + h e,
+///
+/// where e is what products add to the error of a distance (kernels/products.cu).
 pub struct Certificate<'a> {
     pub rows: &'a Rows,
     pub dim: usize,
@@ -39,11 +41,11 @@ impl Certificate<'_> {
 
     /// Ē and the roundings of sums.
     fn of_exponents(&self) -> f64 {
-        let Record { distance, rest, slope, .. } = self.sums;
+        let Record { distance, rest, slope, error, .. } = self.sums;
         let (h, mean) = (0.5 * self.precision, slope / (1.0 + rest));
         let far = if h > 0.0 { (distance + mean / h).sqrt() } else { 0.0 };
         let of_x = 2.0 * h * self.x_error * (2.0 * far + self.x_error);
-        (self.dim as f64 + 9.0) * U * (2.0 * h * distance + mean) + of_x + self.of_sums()
+        (self.dim as f64 + 9.0) * U * (2.0 * h * distance + mean) + of_x + h * error + self.of_sums()
     }
 
     /// Of ln Σ exp(ℓ_n) = ln(1 + rest) - h D.

@@ -46,6 +46,8 @@ pub struct Record {
     /// Σ w (max ℓ - ℓ).
     pub slope: f64,
     pub row: i64,
+    /// Of distances, beyond that of sums of squared differences.
+    pub error: f64,
 }
 
 /// The segments that a launch is about, and the queries (`Part` of kernels/common.cuh).
@@ -129,7 +131,7 @@ struct Sums<'a, 's> {
     scales: Block,
     partial: Block,
     /// For the first pass, where few rows may have weight.
-    near: Option<Near<'a>>,
+    near: Option<Near<'a, 's>>,
 }
 
 impl<'a, 's> Sums<'a, 's> {
@@ -164,7 +166,9 @@ impl<'a, 's> Sums<'a, 's> {
             running: session.room::<Record>(queries, "sums over rows")?,
             scales: room(2 * queries * at_a_time)?,
             partial: room(queries * at_a_time * dim)?,
-            near: bounds.map(|bounds| Near::new(session, bounds, (x, queries, dim), at_a_time, cut)).transpose()?,
+            near: bounds
+                .map(|bounds| Near::new(session, (rows, bounds), (x, queries, dim), at_a_time, cut))
+                .transpose()?,
         })
     }
 
@@ -176,6 +180,12 @@ impl<'a, 's> Sums<'a, 's> {
     /// to ← |y - x|² of the rows of some segments.
     fn measure(&self, part: Part, x: u64, to: &Block) -> Result<()> {
         measure(self.session, self.rows, part, x, 0, to)
+    }
+
+    /// The nearest rows' distances as where bounds find few rows, if there are bounds.
+    fn measure_again(&self, part: Part, running: Option<&Block>) -> Result<()> {
+        let Some(near) = &self.near else { return Ok(()) };
+        near.measure_again(part, &self.records, running, self.weights())
     }
 
     /// to ← (y - x)·v.
@@ -264,14 +274,15 @@ impl<'a, 's> Sums<'a, 's> {
             }
             let weights = self.weights();
             if let Some(near) = &self.near {
-                near.weigh(session, self.rows, part, (self.x, precision), weights, &self.records)?;
+                near.weigh(part, precision, weights, &self.records)?;
             }
             measure(session, self.rows, part, self.x, self.few(), weights)?;
+            self.measure_again(part, None)?;
             launch!(session, "weights", part.each(), part, precision, self.few(), weights.address(), records)?;
             merge_records()?;
             for &(shift, to) in means {
                 if let Some(near) = &self.near {
-                    near.accumulate(session, self.rows, part, weights, shift, &self.partial)?;
+                    near.accumulate(part, weights, &self.records, shift, &self.partial)?;
                 }
                 self.accumulate(part, self.few(), 0, shift)?;
                 self.merge_means(part, true, to)?;
@@ -294,6 +305,7 @@ impl<'a, 's> Sums<'a, 's> {
         for part in self.segments.parts() {
             exec.check()?;
             self.measure(part, self.x, self.weights())?;
+            self.measure_again(part, Some(&self.running))?;
             launch!(session, "reweight", part.each(), part, precision, running, weights)?;
             if let Some(trace) = trace {
                 // The records of the first pass are done with.

@@ -41,6 +41,7 @@ const SOURCES: &[Source] = &[
     source!("flash": "flash_32" "flash_64" "flash_128"),
     source!("bounds": "encode" "bound"),
     source!("near": "near" "accumulate_near"),
+    source!("products": "measure_products" "measure_again" "accumulate_products"),
     source!("nearest": "bound_cosines" "select" "select_near" "finish_nearest"),
 ];
 

@@ -14,20 +14,30 @@ pub struct Pool {
     kept: Mutex<Kept>,
 }
 
+/// Lanes whose idle memory is kept. A host may use a stream for a while, and never again.
+const MOST_LANES: usize = 16;
+
 #[derive(Default)]
 struct Kept {
     /// Blocks that nobody holds, by the [`Lane`] they were used on and their size.
     idle: HashMap<(Lane, u64), Vec<u64>>,
+    /// The lanes that were used last, the last one at the end: what is idle on others is freed when a new one comes.
+    lanes: Vec<Lane>,
     /// Blocks whose addresses are in a captured graph, which may run again at any time: they are never freed before the pool.
     captured: HashSet<u64>,
 }
 
 impl Kept {
-    /// Whether so much is idle, on streams or of sizes that may never come back, that it is freed before more is allocated.
-    /// Calls that need as much compute for longer than an allocation takes.
-    fn is_full(&self) -> bool {
-        const MOST: u64 = 2 << 30;
-        self.idle.iter().map(|((_, size), addresses)| size * addresses.len() as u64).sum::<u64>() > MOST
+    /// Work goes to `lane`, which becomes the last one used. Whether that is news, so that others may be of no more use.
+    fn enter(&mut self, lane: Lane) -> bool {
+        let at = self.lanes.iter().position(|other| *other == lane);
+        match at {
+            Some(at) => self.lanes[at..].rotate_left(1),
+            None => self.lanes.push(lane),
+        }
+        let beyond = self.lanes.len().saturating_sub(MOST_LANES);
+        self.lanes.drain(..beyond);
+        at.is_none()
     }
 }
 
@@ -101,22 +111,23 @@ impl Pool {
             if bytes == 0 { 0 } else { size_class(bytes).ok_or_else(|| Error::no_memory(bytes.into(), what))? };
         let mut kept = self.lock();
         let lane = lane(stream);
+        // Freeing waits, which a capture cannot.
+        if capturing == 0 && kept.enter(lane) {
+            let Kept { idle, lanes, captured } = &mut *kept;
+            self.release(idle, captured, |lane| !lanes.contains(&lane));
+        }
         if let Some(address) = kept.idle.get_mut(&(lane, size)).and_then(Vec::pop) {
             if capturing != 0 {
                 kept.captured.insert(address);
             }
             return Ok(Block { pool: self.clone(), lane, address, size });
         }
-        let full = kept.is_full();
         drop(kept);
         if capturing != 0 && size > 0 {
             return Err(Error::unsupported(format!(
                 "exec.stream is being captured, and {what} needs {bytes} bytes that no call on it has used before; make the \
                  same call once before capturing"
             )));
-        }
-        if full && size > 0 {
-            self.release_idle();
         }
         self.allocate(lane, size, what)
     }
@@ -150,13 +161,21 @@ impl Pool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Frees what nobody holds and no graph knows; freeing waits for work that may still use it. The device's context is
-    /// current.
+    /// Frees what nobody holds and no graph knows.
     fn release_idle(&self) {
         let mut kept = self.lock();
-        let Kept { idle, captured } = &mut *kept;
+        let Kept { idle, captured, .. } = &mut *kept;
+        self.release(idle, captured, |_| true);
+    }
+
+    /// Frees what is idle on some lanes and not captured; freeing waits for work that may still use it. The device's context is
+    /// current.
+    fn release(&self, idle: &mut HashMap<(Lane, u64), Vec<u64>>, captured: &HashSet<u64>, of: impl Fn(Lane) -> bool) {
         let _relaxed = Relaxed::new(self.device.driver);
-        for addresses in idle.values_mut() {
+        idle.retain(|(lane, _), addresses| {
+            if !of(*lane) {
+                return true;
+            }
             addresses.retain(|address| {
                 let keep = captured.contains(address);
                 if !keep {
@@ -165,7 +184,8 @@ impl Pool {
                 }
                 keep
             });
-        }
+            !addresses.is_empty()
+        });
     }
 }
 
@@ -201,7 +221,7 @@ impl Drop for Block {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kept, size_class};
+    use super::{Kept, MOST_LANES, size_class};
 
     #[test]
     fn sizes_waste_at_most_an_eighth() {
@@ -215,13 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn idle_memory_of_all_streams_and_sizes_counts() {
+    fn the_lanes_used_last_are_kept() {
         let mut kept = Kept::default();
-        for stream in 0..16 {
-            kept.idle.insert((stream, 64 << 20), vec![1, 2]);
+        for lane in 0..MOST_LANES {
+            assert!(kept.enter(lane));
         }
-        assert!(!kept.is_full());
-        kept.idle.insert((3, 512), vec![7]);
-        assert!(kept.is_full());
+        assert!(!kept.enter(0), "it is there");
+        assert!(kept.enter(100));
+        assert_eq!(kept.lanes.len(), MOST_LANES);
+        assert!(kept.lanes.contains(&0) && !kept.lanes.contains(&1), "the one that was not used for longest goes");
     }
 }

@@ -231,3 +231,29 @@ fn a_batch_and_its_rows() {
         driver.end();
     });
 }
+
+/// Where one row has all the weight nothing is left of the covariance, however small sigma is.
+#[test]
+fn derivatives_of_tiny_sigma() {
+    alone(&[("STANDIN_CHECKS", "0")], |driver| {
+        let (count, dim, batch) = (600, 130, 24);
+        let [cpu, cuda] = both(Rng(5).numbers(count * dim), dim);
+        let noise = Rng(6).numbers(batch * dim);
+        let x: Vec<f64> = cuda.rows[7 * dim..][..batch * dim].iter().zip(&noise).map(|(y, v)| y + 0.3 * v).collect();
+        let t = [1e-9];
+        let (found, expected) =
+            (eval(&cuda.score, &x, dim, &t, &exec(0, 0, 0)), eval(&cpu.score, &x, dim, &t, &exec(0, 0, 0)));
+        let (found, expected) = (found.unwrap(), expected.unwrap());
+        assert_eq!(found.index, expected.index);
+        for (found, expected) in found.divergence.iter().zip(&expected.divergence) {
+            near(*found, *expected, ERROR * expected.abs(), "divergence");
+        }
+        let v = Rng(8).numbers(batch * dim);
+        let along = |scene: &Scene| jvp(&scene.score, &x, &v, dim, &t, &exec(0, 0, 0)).unwrap();
+        for (found, expected) in along(&cuda).chunks(dim).zip(along(&cpu).chunks(dim)) {
+            assert!(distance(found, expected) <= ERROR * length(expected), "{found:?} and {expected:?}");
+        }
+        drop((cpu, cuda));
+        driver.end();
+    });
+}

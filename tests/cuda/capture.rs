@@ -133,9 +133,9 @@ fn samplers() {
 #[test]
 fn noise_takes_no_kernel_of_its_own() {
     alone(&[], |driver| {
-        for dim in [3, 17] {
+        for shape in [(40, 3), (40, 17), (520, 130)] {
             driver.begin();
-            let stage = Stage::new(driver, dim);
+            let stage = Stage::new(driver, shape);
             let run = |options: &mnemo_sampler_options| {
                 let before = driver.counters().launches;
                 stage.sample(options).unwrap();

@@ -12,15 +12,26 @@ type Terms = [f32; 4];
 /// Rows and queries as codes.
 pub struct Coded {
     stride: usize,
-    rows: (Array<i8>, Array<[f32; 4]>),
-    queries: (Array<i8>, Array<[f32; 4]>),
+    pub centre: Array<f64>,
+    pub radius: f64,
+    pub rows: Of,
+    pub queries: Of,
 }
 
-fn encode(device: &mut Device, rows: Rows, centre: &Array<f64>, stride: usize) -> (Array<i8>, Array<Terms>) {
+/// Codes, terms and |y'|².
+pub struct Of {
+    codes: Array<i8>,
+    terms: Array<Terms>,
+    pub squares: Array<f64>,
+}
+
+fn encode(device: &mut Device, rows: Rows, centre: &Array<f64>, stride: usize) -> Of {
     let count = rows.count as usize;
     let (codes, terms) = (device.empty::<i8>(count * stride), device.empty::<Terms>(count));
-    device.launch("bounds", "mnemo_encode", [2, 1, 1], with![rows, centre, stride as i32, &codes, &terms]);
-    (codes, terms)
+    let squares = device.empty::<f64>(count);
+    let parameters = with![rows, centre, stride as i32, &codes, &terms, &squares];
+    device.launch("bounds", "mnemo_encode", [2, 1, 1], parameters);
+    Of { codes, terms, squares }
 }
 
 impl Coded {
@@ -29,11 +40,13 @@ impl Coded {
         let (dim, stride) = (data.dim, data.dim.next_multiple_of(DEPTH));
         let mean = |j: usize| (0..data.rows).map(|n| data.row(n)[j]).sum::<f64>() / data.rows as f64;
         let centre: Vec<f64> = (0..dim).map(mean).collect();
+        let square = |n: usize| data.row(n).iter().zip(&centre).map(|(y, c)| (y - c) * (y - c)).sum::<f64>();
+        let radius = (0..data.rows).map(square).fold(0.0, f64::max).sqrt();
         let centre = device.upload(&centre);
         let of_rows = encode(device, Rows { subset: 0, count: data.rows as i64, ..rows }, &centre, stride);
         let queries = Data::new(x, dim, Dtype::F64, 1.0, 0.0).upload(device);
         let of_queries = encode(device, queries, &centre, stride);
-        Self { stride, rows: of_rows, queries: of_queries }
+        Self { stride, centre, radius, rows: of_rows, queries: of_queries }
     }
 
     /// The bounds of a part, float32 in 32 bits.
@@ -42,7 +55,8 @@ impl Coded {
         let low = device.empty::<u32>(part.queries as usize * segments * segment);
         let grid = [(part.queries as usize).div_ceil(128), segment.div_ceil(128), segments];
         let (rows, queries) = (&self.rows, &self.queries);
-        let parameters = with![part, subset, self.stride as i32, &rows.0, &rows.1, &queries.0, &queries.1, &low];
+        let parameters =
+            with![part, subset, self.stride as i32, &rows.codes, &rows.terms, &queries.codes, &queries.terms, &low];
         device.launch("bounds", "mnemo_bound", grid, parameters);
         low
     }
@@ -66,7 +80,7 @@ fn bounds(build: Build, data: &Data, x: &[f64], segments: usize) -> (Vec<f32>, V
             found.extend(low[..here].iter().map(|bits| f32::from_bits(*bits)));
         }
     }
-    (found.concat(), device.download(&coded.rows.1), device.download(&coded.queries.1))
+    (found.concat(), device.download(&coded.rows.terms), device.download(&coded.queries.terms))
 }
 
 fn check(build: Build, data: &Data, x: &[f64], segments: usize) {
@@ -86,7 +100,7 @@ fn check(build: Build, data: &Data, x: &[f64], segments: usize) {
             assert!(bound <= distance, "{what}");
             // The term that is taken off is at most as wrong as it is large; then what is taken off for rounding, twice.
             let wide = 4.0 * (x_left * length + (x_length + x_left) * left);
-            let rounding = 2.0 * (48.0 * 2f64.powi(-24) * (x_length + length).powi(2) + 1e-36);
+            let rounding = 2.0 * (48.0 * 2f64.powi(-24) * (x_length + length).powi(2) + 4e-36);
             assert!(bound >= distance - wide - rounding, "{what}: at most {wide:e} + {rounding:e} below");
         }
     }

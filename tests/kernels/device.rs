@@ -85,6 +85,7 @@ pub struct Record {
     pub rest: f64,
     pub slope: f64,
     pub row: i64,
+    pub error: f64,
 }
 
 /// Parameters of a kernel, as they lie in memory.

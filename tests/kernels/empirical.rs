@@ -50,7 +50,8 @@ enum First {
     Small(usize),
     /// kernels/flash.cu, likewise.
     Flash(usize),
-    /// kernels/near.cu where few rows are near, and those for any rows elsewhere.
+    /// kernels/near.cu where few rows are near, and elsewhere kernels/products.cu or, where they are not exact enough, those for any
+    /// rows.
     Near,
 }
 
@@ -86,7 +87,7 @@ impl Way {
 /// exp of less is 0.
 const NO_WEIGHT: f64 = 746.0;
 
-/// Weights of a part, and of kernels/near.cu which rows they are of, and where so.
+/// Weights of a part, and of kernels/near.cu which rows they are of, and where that is so.
 struct Weighed {
     weights: Array<f64>,
     near: Option<(Array<u32>, Array<i32>)>,
@@ -125,18 +126,28 @@ impl Pass<'_> {
         out
     }
 
-    /// Weights and records of a part, and which are done by kernels/near.cu.
+    /// Weights and records of a part, and how they are made.
     fn weighed(&mut self, part: Part, coded: Option<&Coded>, x: &Array<f64>, records: &Array<Record>) -> Weighed {
-        let (grid, weights) = ([self.queries, part.segments as usize, 1], self.buffer(part));
+        let (segments, weights) = (part.segments as usize, self.buffer(part));
+        let grid = [self.queries, segments, 1];
         let near = coded.map(|coded| {
-            let low = coded.bound(self.device, part, self.rows.subset);
-            let few = self.device.empty::<i32>(self.queries * part.segments as usize);
-            let parameters = with![self.rows, part, x, &self.precision, NO_WEIGHT, &low, &few, &weights, records];
+            let Coded { centre, radius, rows: of_rows, queries: of_queries, .. } = coded;
+            let (low, squares) = (coded.bound(self.device, part, self.rows.subset), &of_queries.squares);
+            let few = self.device.empty::<i32>(self.queries * segments);
+            let parameters =
+                with![self.rows, part, x, &self.precision, NO_WEIGHT, squares, *radius, &low, &few, &weights, records];
             self.device.launch("near", "mnemo_near", grid, parameters);
+            let tiles = [self.queries.div_ceil(64), self.device.build().segment().div_ceil(128), segments];
+            let parameters = with![self.rows, part, centre, x, &of_rows.squares, squares, &few, &weights];
+            self.device.launch("products", "mnemo_measure_products", tiles, parameters);
             (low, few)
         });
         let few = near.as_ref().map(|(_, few)| few);
         measure(self.device, self.way.tile, self.rows, part, (x, None), few, &weights);
+        if few.is_some() {
+            let parameters = with![self.rows, part, x, few, records, NONE, &weights];
+            self.device.launch("products", "mnemo_measure_again", grid, parameters);
+        }
         let parameters = with![part, &self.precision, few, &weights, records];
         self.empirical("mnemo_weights", grid, parameters);
         Weighed { weights, near }
@@ -150,15 +161,20 @@ impl Pass<'_> {
         &mut self,
         part: Part,
         Weighed { weights, near }: &Weighed,
+        by: Option<(&Coded, &Array<Record>)>,
         multiplier: Option<&Array<f64>>,
         shift: Option<&Array<f64>>,
     ) -> Array<f64> {
         let dim = self.rows.dim as usize;
         let partial = self.device.empty(part.segments as usize * self.queries * dim);
-        if let Some((low, few)) = near {
-            let grid = [dim.div_ceil(256), self.queries, part.segments as usize];
+        if let (Some((low, few)), Some((coded, records))) = (near, by) {
+            let segments = part.segments as usize;
+            let grid = [dim.div_ceil(256), self.queries, segments];
             let parameters = with![self.rows, part, low, few, weights, shift, &partial];
             self.device.launch("near", "mnemo_accumulate_near", grid, parameters);
+            let grid = [dim.div_ceil(128), self.queries.div_ceil(64), segments];
+            let parameters = with![self.rows, part, &coded.centre, few, weights, records, shift, &partial];
+            self.device.launch("products", "mnemo_accumulate_products", grid, parameters);
         }
         let few = near.as_ref().map(|(_, few)| few);
         let (height, width) = self.way.tile;
@@ -203,8 +219,9 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
             (partial, partial_whole)
         } else {
             let weighed = pass.weighed(*part, coded.as_ref(), &x_there, &records);
-            let partial = pass.accumulate(*part, &weighed, None, Some(&x_there));
-            (partial, pass.accumulate(*part, &weighed, None, None))
+            let by = coded.as_ref().map(|coded| (coded, &records));
+            let partial = pass.accumulate(*part, &weighed, by, None, Some(&x_there));
+            (partial, pass.accumulate(*part, &weighed, by, None, None))
         };
         let parameters = with![*part, &pass.precision, &records, &running, &scales];
         pass.empirical("mnemo_merge_records", per_query, parameters);
@@ -231,6 +248,10 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     for part in &parts {
         let segments = part.segments as usize;
         let weights = pass.measured(*part, &x_there, None);
+        if coded.is_some() {
+            let parameters = with![rows, *part, &x_there, NONE, NONE, &running, &weights];
+            pass.device.launch("products", "mnemo_measure_again", [queries, segments, 1], parameters);
+        }
         let parameters = with![*part, &pass.precision, &running, &weights];
         pass.empirical("mnemo_reweight", [queries, segments, 1], parameters);
         let values = pass.measured(*part, &mean_there, None);
@@ -241,7 +262,7 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
         if let Some(tangent) = &tangent_there {
             let values = pass.measured(*part, &mean_there, Some(tangent));
             let weighed = Weighed { weights, near: None };
-            let partial = pass.accumulate(*part, &weighed, Some(&values), Some(&mean_there));
+            let partial = pass.accumulate(*part, &weighed, None, Some(&values), Some(&mean_there));
             let parameters = with![*part, dim as i32, &partial, NONE, NONE, &product];
             pass.empirical("mnemo_merge_means", [1, 1, 1], parameters);
         }
@@ -302,6 +323,15 @@ fn by_loops(question: &Question<'_>) -> Answer {
     answer
 }
 
+/// h E of kernels/products.cu, at most.
+fn error_of_products(data: &Data, x: &[f64], precision: f64) -> f64 {
+    let far = |y: &[f64]| y.iter().map(|v| v * v).sum::<f64>().sqrt();
+    // Twice the length of the longest row is as far from the middle as any.
+    let radius = 2.0 * (0..data.rows).map(|n| far(data.row(n))).fold(0.0, f64::max);
+    let error = 2.0 * (data.dim as f64 + 12.0) * U * (far(x) + 2.0 * radius).powi(2);
+    (0.5 * precision * error).min(1e-8)
+}
+
 /// Every way gives the same bits, and they are near to those of the loops; the same for rows of few numbers.
 fn check(build: Build, question: &Question<'_>) {
     let count = question.data.taking_part().len();
@@ -334,6 +364,7 @@ fn check_ways(build: Build, question: &Question<'_>, want: &Answer, ways: &[Way]
     }
     for b in 0..precision.len() {
         let what = format!("{what}, query {b}");
+        let own = b * data.dim..(b + 1) * data.dim;
         // Distances have the same bits on both sides, and so have h (D_n - D) but for 2 u of themselves; those that weigh
         // anything are below 745. A weight is then off by 2 · 745 u and two ulps of either exponential, and where
         // h (D_n - D) is small by that little; a sum of `count` of them adds count u on either side.
@@ -341,12 +372,13 @@ fn check_ways(build: Build, question: &Question<'_>, want: &Answer, ways: &[Way]
         // But near.cu adds squares in another order, which makes each sum of `dim` of them off by dim u of itself.
         let order = if is_near { data.dim as f64 * U } else { 0.0 };
         assert_near(&[first.distance[b]], &[want.distance[b]], order, 0.0, &what);
-        let weight = (2.0 * 745.0 + 8.0 + 2.0 * count as f64) * U + order * (745.0 + 2.0 * best);
+        // And products.cu makes distances that are off by as much as this, where near.cu says so.
+        let products = if is_near { error_of_products(data, &x[own.clone()], precision[b]) } else { 0.0 };
+        let weight = (2.0 * 745.0 + 8.0 + 2.0 * count as f64) * U + order * (745.0 + 2.0 * best) + products;
         let sum = weight + 8.0 * U * best;
         assert_near(&[first.log_sum[b]], &[want.log_sum[b]], 4.0 * U, sum, &format!("{what}: log sum"));
         // Both terms are sums of positive numbers: relative, however small.
         assert_near(&[first.entropy[b]], &[want.entropy[b]], 4.0 * weight, 0.0, &format!("{what}: entropy"));
-        let own = b * data.dim..(b + 1) * data.dim;
         let far = data
             .taking_part()
             .iter()
@@ -443,9 +475,12 @@ fn extreme_precisions_leave_the_nearest_row_alone() {
     let want = by_loops(&question);
     for way in [Way::tiled(0, 1), Way::near(0, 2), Way::small(4, 2), Way::flash(32, 2)] {
         let answer = by_kernels(Build::Small, way, &question);
-        assert_eq!(answer.log_sum, [f64::NEG_INFINITY, want.log_sum[1]]);
+        // near.cu adds three squares in another order.
+        assert_eq!(answer.log_sum[0], f64::NEG_INFINITY);
+        assert_near(&answer.log_sum[1..], &want.log_sum[1..], 4.0 * U, 0.0, "log sum");
         assert_eq!(answer.entropy, [0.0, 0.0]);
-        assert_eq!((&answer.nearest, &answer.distance), (&want.nearest, &want.distance));
+        assert_eq!(answer.nearest, want.nearest);
+        assert_near(&answer.distance, &want.distance, 4.0 * U, 0.0, "distance");
         for (b, n) in answer.nearest.iter().enumerate() {
             // One weight is 1 and the others 0. The offset from x is exact here, for x is below half an ulp of the row.
             assert_eq!(answer.mean[3 * b..3 * b + 3], *data.row(*n as usize));
@@ -539,7 +574,9 @@ fn few_rows_are_found_measured_and_summed() {
     let (few, weights) = (device.empty::<i32>(6), device.empty::<f64>(6 * 4096));
     let records = device.empty::<Record>(6);
     let cut = (4100f64 / 1e-12).ln();
-    let parameters = with![rows, part, &x_there, &precision, cut, &low, &few, &weights, &records];
+    let squares = &coded.queries.squares;
+    let parameters =
+        with![rows, part, &x_there, &precision, cut, squares, coded.radius, &low, &few, &weights, &records];
     device.launch("near", "mnemo_near", [3, 2, 1], parameters);
     let (few, records) = (device.download(&few), device.download(&records));
     for (b, x) in x.chunks(DIM).enumerate() {
@@ -556,5 +593,59 @@ fn few_rows_are_found_measured_and_summed() {
             let rest = weights.iter().sum::<f64>() - 1.0;
             assert_near(&[record.rest], &[rest], 1e-11, 1e-12, "rest");
         }
+    }
+}
+
+#[test]
+fn a_second_pass_meets_the_distance_of_the_first() {
+    // So narrow that a distance off by an ulp would weigh nothing, or infinitely much; few rows, and segments of many.
+    const DIM: usize = 129;
+    let mut values = normals(33, 90 * DIM);
+    for n in 33..60 {
+        for j in 0..DIM {
+            values[n * DIM + j] = values[32 * DIM + j] + 1e-3 * values[n * DIM + j];
+        }
+    }
+    let data = Data::new(&values, DIM, Dtype::F32, 1.0, 0.0);
+    let near =
+        |n: usize, i: u64| data.row(n).iter().zip(normals(34 + i, DIM)).map(|(y, noise)| y + 0.3 * noise).collect();
+    let x: Vec<Vec<f64>> = (0..24).map(|i| near([2, 32, 70][i % 3], i as u64)).collect();
+    let (x, precision) = (x.concat(), vec![1e20; 24]);
+    let question = Question { data: &data, x: &x, precision: &precision, tangent: Some(&x) };
+    let answer = by_kernels(Build::Small, Way::near(0, 1), &question);
+    for (b, n) in answer.nearest.iter().enumerate() {
+        assert_eq!(answer.trace[b], 0.0, "query {b}");
+        assert_near(
+            &answer.mean[b * DIM..][..DIM],
+            data.row(*n as usize),
+            0.0,
+            8.0 * U * 10.0,
+            "the nearest row alone",
+        );
+        assert!(answer.product[b * DIM..][..DIM].iter().all(|v| v.abs() < 1e-12), "query {b}");
+    }
+}
+
+#[test]
+fn copies_of_a_row_tie_whatever_way_they_are_summed() {
+    // Row 40 is row 3; of its segment of 32 many rows are near, of row 3's only that one.
+    const DIM: usize = 150;
+    let mut values = normals(60, 70 * DIM);
+    values.copy_within(3 * DIM..4 * DIM, 40 * DIM);
+    for n in (32..64).filter(|n| *n != 40) {
+        for j in 0..DIM {
+            values[n * DIM + j] = values[40 * DIM + j] + 1e-2 * values[n * DIM + j];
+        }
+    }
+    let data = Data::new(&values, DIM, Dtype::F32, 1.0, 0.0);
+    let x: Vec<f64> = (0..30)
+        .flat_map(|i| normals(61 + i, DIM).into_iter().zip(data.row(3)).map(|(v, y)| y + 1e-4 * v).collect::<Vec<_>>())
+        .collect();
+    // By products, and by differences.
+    for precision in [20.0, 1e7] {
+        let precision = vec![precision; 30];
+        let question = Question { data: &data, x: &x, precision: &precision, tangent: None };
+        let answer = by_kernels(Build::Small, Way::near(0, 3), &question);
+        assert!(answer.nearest.iter().all(|n| *n == 3), "{:?}", answer.nearest);
     }
 }

@@ -13,6 +13,7 @@ mod measure;
 mod nearest;
 mod noise;
 mod nvrtc;
+mod products;
 mod reference;
 mod resources;
 
