@@ -9,8 +9,9 @@
 //   mnemo_bound -> `low`
 //   mnemo_near(rows, part, x, precision, cut, query_squares, radius, low, few, weights, records)
 //       few [queries, segments] <- how many rows may count. Where more than FEW do it is one of Way instead, and kernels that get
-//       `few` do what is to be done: BY_PRODUCTS where the error of products is nothing to what is asked, with h E <= 1e-8 and
-//       E <= 1e-6 R^2; records have E then. query_squares [queries]: |x'|^2, radius: R, see few.cuh.
+//       `few` do what is to be done: BY_PRODUCTS where the error of products is nothing to what is asked, with h E <= 1e-8,
+//       E <= 1e-6 R^2, and D >= 1e-9 R^2, since the mean less x may be as short as the nearest row less x; records have E then.
+//       query_squares [queries]: |x'|^2, radius: R, see few.cuh.
 //       low <- positions of these rows in the segment, ascending, as integers; weights <- their w, as in mnemo_weights;
 //       records likewise. precision and cut: w is 0 where h (D_n - D) > cut. Grid (queries, segments).
 //   mnemo_accumulate_near(rows, part, low, few, weights, shift, partial)
@@ -56,7 +57,8 @@ mnemo_near(Rows rows, Part part, const double *x, const double *precision, doubl
         const double difference = value_of(rows, row_number(rows.subset, start + least.at), j) - x[j];
         limit = fma(difference, difference, limit);
     }
-    limit = (block_sum(limit, room) + cut / h) * WIDER;
+    const double near = block_sum(limit, room);
+    limit = (near + cut / h) * WIDER;
 
     // Of NaN all are near.
     int own = 0;
@@ -78,7 +80,8 @@ mnemo_near(Rows rows, Part part, const double *x, const double *precision, doubl
     Record &record = records[(long long)query * part.segments + segment];
     if (threadIdx.x == 0) {
         const double error = error_of_products(rows.dim, query_squares[query], radius);
-        const bool products = h * error <= 1e-8 && error <= 1e-6 * radius * radius;
+        const double wide = radius * radius;
+        const bool products = h * error <= 1e-8 && error <= 1e-6 * wide && near >= 1e-9 * wide;
         few[query * part.segments + segment] = count <= FEW ? count : products ? BY_PRODUCTS : BY_DIFFERENCES;
         if (count > FEW) record.error = error;
     }

@@ -14,30 +14,56 @@ pub struct Pool {
     kept: Mutex<Kept>,
 }
 
-/// Lanes whose idle memory is kept. A host may use a stream for a while, and never again.
-const MOST_LANES: usize = 16;
+/// Bytes of idle memory that are kept when more is allocated: what was used last.
+const MOST_IDLE: u64 = 2 << 30;
 
 #[derive(Default)]
 struct Kept {
     /// Blocks that nobody holds, by the [`Lane`] they were used on and their size.
-    idle: HashMap<(Lane, u64), Vec<u64>>,
-    /// The lanes that were used last, the last one at the end: what is idle on others is freed when a new one comes.
-    lanes: Vec<Lane>,
+    idle: HashMap<(Lane, u64), Idle>,
     /// Blocks whose addresses are in a captured graph, which may run again at any time: they are never freed before the pool.
     captured: HashSet<u64>,
+    /// Counts uses.
+    clock: u64,
+}
+
+/// Blocks of one lane and size.
+#[derive(Default)]
+struct Idle {
+    addresses: Vec<u64>,
+    /// When one was last taken or given back, by the clock.
+    used: u64,
 }
 
 impl Kept {
-    /// Work goes to `lane`, which becomes the last one used. Whether that is news, so that others may be of no more use.
-    fn enter(&mut self, lane: Lane) -> bool {
-        let at = self.lanes.iter().position(|other| *other == lane);
-        match at {
-            Some(at) => self.lanes[at..].rotate_left(1),
-            None => self.lanes.push(lane),
+    /// The blocks of a lane and a size, which are in use now.
+    fn of(&mut self, lane: Lane, size: u64) -> &mut Idle {
+        self.clock += 1;
+        let idle = self.idle.entry((lane, size)).or_default();
+        idle.used = self.clock;
+        idle
+    }
+
+    /// Takes out what no graph knows and was not used for longest, until at most `most` bytes are left of it.
+    fn beyond(&mut self, most: u64) -> Vec<u64> {
+        let Self { idle, captured, .. } = self;
+        let free = |idle: &Idle| idle.addresses.iter().filter(|address| !captured.contains(address)).count() as u64;
+        let mut left: u64 = idle.iter().map(|((_, size), idle)| size * free(idle)).sum();
+        let mut by_use: Vec<_> = idle.iter().map(|(key, idle)| (idle.used, *key)).collect();
+        by_use.sort_unstable();
+        let mut out = Vec::new();
+        for (_, key) in by_use {
+            if left <= most {
+                break;
+            }
+            if let Some(Idle { addresses, .. }) = idle.get_mut(&key) {
+                let before = out.len();
+                out.extend(addresses.extract_if(.., |address| !captured.contains(address)));
+                left -= key.1 * (out.len() - before) as u64;
+            }
         }
-        let beyond = self.lanes.len().saturating_sub(MOST_LANES);
-        self.lanes.drain(..beyond);
-        at.is_none()
+        idle.retain(|_, idle| !idle.addresses.is_empty());
+        out
     }
 }
 
@@ -111,12 +137,7 @@ impl Pool {
             if bytes == 0 { 0 } else { size_class(bytes).ok_or_else(|| Error::no_memory(bytes.into(), what))? };
         let mut kept = self.lock();
         let lane = lane(stream);
-        // Freeing waits, which a capture cannot.
-        if capturing == 0 && kept.enter(lane) {
-            let Kept { idle, lanes, captured } = &mut *kept;
-            self.release(idle, captured, |lane| !lanes.contains(&lane));
-        }
-        if let Some(address) = kept.idle.get_mut(&(lane, size)).and_then(Vec::pop) {
+        if let Some(address) = kept.of(lane, size).addresses.pop() {
             if capturing != 0 {
                 kept.captured.insert(address);
             }
@@ -129,6 +150,7 @@ impl Pool {
                  same call once before capturing"
             )));
         }
+        self.release(MOST_IDLE);
         self.allocate(lane, size, what)
     }
 
@@ -148,7 +170,7 @@ impl Pool {
         let mut allocate = || unsafe { driver.allocate(&raw mut address, size as usize) };
         let mut result = allocate();
         if matches!(result, Err(Error::NoMemory(_))) {
-            self.release_idle();
+            self.release(0);
             result = allocate();
         }
         match self.device.note(result) {
@@ -161,31 +183,15 @@ impl Pool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Frees what nobody holds and no graph knows.
-    fn release_idle(&self) {
-        let mut kept = self.lock();
-        let Kept { idle, captured, .. } = &mut *kept;
-        self.release(idle, captured, |_| true);
-    }
-
-    /// Frees what is idle on some lanes and not captured; freeing waits for work that may still use it. The device's context is
-    /// current.
-    fn release(&self, idle: &mut HashMap<(Lane, u64), Vec<u64>>, captured: &HashSet<u64>, of: impl Fn(Lane) -> bool) {
+    /// Frees what nobody holds and no graph knows, but for the `most` bytes that were used last. Freeing waits for work that may
+    /// still use it, without the lock. The device's context is current.
+    fn release(&self, most: u64) {
+        let addresses = self.lock().beyond(most);
         let _relaxed = Relaxed::new(self.device.driver);
-        idle.retain(|(lane, _), addresses| {
-            if !of(*lane) {
-                return true;
-            }
-            addresses.retain(|address| {
-                let keep = captured.contains(address);
-                if !keep {
-                    // SAFETY: the address came from `allocate` and is in no other list. There is nobody to tell of a failure.
-                    let _ = unsafe { self.device.driver.free(*address) };
-                }
-                keep
-            });
-            !addresses.is_empty()
-        });
+        for address in addresses {
+            // SAFETY: the address came from `allocate`, and nobody else has it any more. There is nobody to tell of a failure.
+            let _ = unsafe { self.device.driver.free(address) };
+        }
     }
 }
 
@@ -193,7 +199,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.lock().captured.clear();
         if let Ok(_entered) = self.device.enter() {
-            self.release_idle();
+            self.release(0);
         }
     }
 }
@@ -210,7 +216,7 @@ impl Drop for Block {
         // A child leaves its parent's alone; the lock may be held by a thread that it does not have.
         if self.address == 0 || !self.pool.device.is_ours() {
         } else if self.lane != SHARED {
-            self.pool.lock().idle.entry((self.lane, self.size)).or_default().push(self.address);
+            self.pool.lock().of(self.lane, self.size).addresses.push(self.address);
         } else if let Ok(_entered) = self.pool.device.enter() {
             let _relaxed = Relaxed::new(self.pool.device.driver);
             // SAFETY: the address came from `allocate`, and nobody else has it. There is nobody to tell of a failure.
@@ -221,7 +227,7 @@ impl Drop for Block {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kept, MOST_LANES, size_class};
+    use super::{Kept, size_class};
 
     #[test]
     fn sizes_waste_at_most_an_eighth() {
@@ -235,14 +241,21 @@ mod tests {
     }
 
     #[test]
-    fn the_lanes_used_last_are_kept() {
+    fn what_was_used_last_is_kept() {
         let mut kept = Kept::default();
-        for lane in 0..MOST_LANES {
-            assert!(kept.enter(lane));
+        for (address, (lane, size)) in [(1, 512), (2, 512), (1, 1024), (2, 512), (3, 2048)].into_iter().enumerate() {
+            kept.of(lane, size).addresses.push(address as u64);
         }
-        assert!(!kept.enter(0), "it is there");
-        assert!(kept.enter(100));
-        assert_eq!(kept.lanes.len(), MOST_LANES);
-        assert!(kept.lanes.contains(&0) && !kept.lanes.contains(&1), "the one that was not used for longest goes");
+        // Captured, so neither counted nor freed.
+        kept.captured.insert(4);
+        assert_eq!(kept.beyond(2560), Vec::<u64>::new());
+        // Lane 1's block of 512 bytes was not used for longest, until now.
+        let address = kept.of(1, 512).addresses.pop().unwrap();
+        assert_eq!(kept.beyond(1500), [2]);
+        kept.of(1, 512).addresses.push(address);
+        assert_eq!(kept.beyond(600), [1, 3]);
+        assert_eq!(kept.beyond(0), [0]);
+        assert_eq!(kept.idle.len(), 1);
+        assert_eq!(kept.of(3, 2048).addresses, [4]);
     }
 }

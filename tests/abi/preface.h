@@ -39,7 +39,7 @@
  * Work is queued on exec->stream, after the host's own work there. A call waits for it where a tensor that it was given
  * is in the host's memory (`t` apart), for outputs of one number per row, for empirical Bayes, RK45 and nearest rows, and
  * where MNEMO_EXEC_CHECK is set. Any other call neither waits nor, once the same call was made on that stream
- * and it is one of the 16 used last, allocates, and with one time for all rows it may be captured into a CUDA graph; a graph uses the work space of its
+ * and unless others have used 2 GiB of work space since, allocates, and with one time for all rows it may be captured into a CUDA graph; a graph uses the work space of its
  * stream, so it must run on that stream, or while no call does, and context, data set and score must outlive it. A capture that a call cannot be part of is
  * MNEMO_E_UNSUPPORTED. Outputs are unspecified after MNEMO_E_CUDA, a device's after MNEMO_E_CANCELLED too; after a fault of the
  * device every call on its contexts is MNEMO_E_POISONED. Results have the same bits for any split of a batch, and agree

@@ -1,9 +1,9 @@
 //! Device memory that runs out.
 
 use crate::driver::{Driver, OUT_OF_MEMORY};
-use crate::host::{CUDA, exec};
+use crate::host::CUDA;
 use crate::process::alone;
-use crate::scene::{OPERATIONS, Operation, Scene, eval};
+use crate::scene::{OPERATIONS, Operation, Scene};
 use mnemo::capi::status::MNEMO_E_NOMEM;
 
 /// A fresh scene on a fresh driver, after which nothing may be left.
@@ -97,35 +97,5 @@ fn idle_memory_is_given_up() {
                 assert_eq!(operation(scene).unwrap(), bits, "{name}");
             });
         }
-    });
-}
-
-/// A host may take a new stream for every request: what they used is not kept for all of them.
-#[test]
-fn streams_that_come_and_go() {
-    alone(&[], |driver| {
-        driver.begin();
-        let scene = Scene::new(&CUDA, 20, 17).unwrap();
-        let (x, mut live, mut streams) = (scene.points(2), Vec::new(), Vec::new());
-        let on = |stream| eval(&scene.score, &x, 17, &[0.5], &exec(stream, 0, 0)).unwrap().bits();
-        let first = driver.stream();
-        let expected = on(first);
-        for _ in 0..40 {
-            let stream = driver.stream();
-            assert_eq!(on(stream), expected);
-            // They go at the end, so that no two have the same number.
-            streams.push(stream);
-            // The first one stays among the last.
-            let before = driver.counters().allocations;
-            assert_eq!(on(first), expected);
-            assert_eq!(driver.counters().allocations, before, "a stream in use lost its memory");
-            live.push(driver.counters().live_allocations);
-        }
-        assert!(live[3] < live[10], "what a stream used is kept");
-        assert_eq!(live[20], live[39], "and not for ever");
-        streams.push(first);
-        streams.into_iter().for_each(|stream| driver.drop_stream(stream));
-        drop(scene);
-        driver.end();
     });
 }

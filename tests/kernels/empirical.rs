@@ -19,7 +19,9 @@ struct Question<'a> {
 /// What is answered.
 #[derive(Debug, PartialEq)]
 struct Answer {
-    /// x + Σ w (y - x).
+    /// Σ w (y - x).
+    offset: Vec<f64>,
+    /// x and that.
     mean: Vec<f64>,
     /// Σ w y.
     whole: Vec<f64>,
@@ -29,15 +31,26 @@ struct Answer {
     nearest: Vec<i64>,
     trace: Vec<f64>,
     product: Vec<f64>,
+    /// By how much the exponents may be off that products gave, h E; 0 where none did.
+    of_products: Vec<f64>,
 }
 
 impl Answer {
     fn bits(&self) -> Vec<Vec<u64>> {
-        [&self.mean, &self.whole, &self.log_sum, &self.entropy, &self.distance, &self.trace, &self.product]
-            .map(|values| bits(values))
-            .into_iter()
-            .chain([self.nearest.iter().map(|n| *n as u64).collect()])
-            .collect()
+        [
+            &self.offset,
+            &self.mean,
+            &self.whole,
+            &self.log_sum,
+            &self.entropy,
+            &self.distance,
+            &self.trace,
+            &self.product,
+        ]
+        .map(|values| bits(values))
+        .into_iter()
+        .chain([self.nearest.iter().map(|n| *n as u64).collect()])
+        .collect()
     }
 }
 
@@ -188,6 +201,7 @@ impl Pass<'_> {
 /// The whole of it by the kernels: means relative to x, then what needs them.
 fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     let Question { data, x, precision, tangent } = question;
+    let precision_here = precision;
     let (queries, dim) = (precision.len(), data.dim);
     let device = &mut Device::new(build);
     let rows = data.upload(device);
@@ -241,7 +255,9 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
     let parameters = with![queries as i32, &pass.precision, rows.subset, &running, NONE, NONE, NONE, NONE];
     pass.empirical("mnemo_finish", per_query, parameters);
 
-    let mean: Vec<f64> = pass.device.download(&offset).iter().zip(*x).map(|(o, x)| o + x).collect();
+    let errors = pass.device.download(&running);
+    let offset = pass.device.download(&offset);
+    let mean: Vec<f64> = offset.iter().zip(*x).map(|(o, x)| o + x).collect();
     let mean_there = pass.device.upload(&mean);
     let tangent_there = tangent.map(|v| pass.device.upload(v));
     let (trace, product) = (pass.device.empty::<f64>(queries), pass.device.empty::<f64>(queries * dim));
@@ -268,6 +284,7 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
         }
     }
     Answer {
+        offset,
         mean,
         whole: pass.device.download(&whole),
         log_sum: pass.device.download(&log_sum),
@@ -276,6 +293,7 @@ fn by_kernels(build: Build, way: Way, question: &Question<'_>) -> Answer {
         nearest: pass.device.download(&nearest),
         trace: pass.device.download(&trace),
         product: if tangent.is_some() { pass.device.download(&product) } else { Vec::new() },
+        of_products: errors.iter().zip(precision_here.iter()).map(|(record, p)| 0.5 * p * record.error).collect(),
     }
 }
 
@@ -285,6 +303,7 @@ fn by_loops(question: &Question<'_>) -> Answer {
     let dim = data.dim;
     let taking_part = data.taking_part();
     let mut answer = Answer {
+        offset: Vec::new(),
         mean: Vec::new(),
         whole: Vec::new(),
         log_sum: Vec::new(),
@@ -293,6 +312,7 @@ fn by_loops(question: &Question<'_>) -> Answer {
         nearest: Vec::new(),
         trace: Vec::new(),
         product: Vec::new(),
+        of_products: vec![0.0; precision.len()],
     };
     for (b, x) in x.chunks(dim).enumerate() {
         let h = 0.5 * precision[b];
@@ -321,15 +341,6 @@ fn by_loops(question: &Question<'_>) -> Answer {
         answer.nearest.push(taking_part[at] as i64);
     }
     answer
-}
-
-/// h E of kernels/products.cu, at most.
-fn error_of_products(data: &Data, x: &[f64], precision: f64) -> f64 {
-    let far = |y: &[f64]| y.iter().map(|v| v * v).sum::<f64>().sqrt();
-    // Twice the length of the longest row is as far from the middle as any.
-    let radius = 2.0 * (0..data.rows).map(|n| far(data.row(n))).fold(0.0, f64::max);
-    let error = 2.0 * (data.dim as f64 + 12.0) * U * (far(x) + 2.0 * radius).powi(2);
-    (0.5 * precision * error).min(1e-8)
 }
 
 /// Every way gives the same bits, and they are near to those of the loops; the same for rows of few numbers.
@@ -373,7 +384,8 @@ fn check_ways(build: Build, question: &Question<'_>, want: &Answer, ways: &[Way]
         let order = if is_near { data.dim as f64 * U } else { 0.0 };
         assert_near(&[first.distance[b]], &[want.distance[b]], order, 0.0, &what);
         // And products.cu makes distances that are off by as much as this, where near.cu says so.
-        let products = if is_near { error_of_products(data, &x[own.clone()], precision[b]) } else { 0.0 };
+        let products = first.of_products[b];
+        assert!(products <= if is_near { 1e-8 } else { 0.0 }, "{what}: {products:e}");
         let weight = (2.0 * 745.0 + 8.0 + 2.0 * count as f64) * U + order * (745.0 + 2.0 * best) + products;
         let sum = weight + 8.0 * U * best;
         assert_near(&[first.log_sum[b]], &[want.log_sum[b]], 4.0 * U, sum, &format!("{what}: log sum"));
@@ -647,5 +659,70 @@ fn copies_of_a_row_tie_whatever_way_they_are_summed() {
         let question = Question { data: &data, x: &x, precision: &precision, tangent: None };
         let answer = by_kernels(Build::Small, Way::near(0, 3), &question);
         assert!(answer.nearest.iter().all(|n| *n == 3), "{:?}", answer.nearest);
+    }
+}
+
+#[test]
+fn products_are_chosen_where_they_are_exact_enough() {
+    // Rows so near to each other that all count, after a segment of rows far from each other. Queries a distance away, on a row,
+    // and far off.
+    const DIM: usize = 9;
+    let mut values: Vec<f64> = normals(70, 101 * DIM).iter().map(|v| 1e-7 * v).collect();
+    for n in 0..32 {
+        values[n * DIM] = 40.0 + n as f64;
+    }
+    let data = Data::new(&values, DIM, Dtype::F64, 1.0, 0.0);
+    let mut x = vec![0.0; 4 * DIM];
+    (x[0], x[DIM], x[3 * DIM]) = (0.5, 0.5, 1e7);
+    x[2 * DIM..3 * DIM].copy_from_slice(data.row(45));
+    let device = &mut Device::new(Build::Small);
+    let rows = data.upload(device);
+    let coded = Coded::new(device, &data, rows, &x);
+    let far: Vec<f64> = device.download(&coded.queries.squares).iter().map(|v| v.sqrt() + coded.radius).collect();
+    let errors: Vec<f64> = far.iter().map(|far| 2.0 * (DIM as f64 + 12.0) * U * far * far).collect();
+    let precision = [2.0 * 0.9e-8 / errors[0], 2.0 * 1.1e-8 / errors[1], 1.0, 1e-12];
+    let (x_there, there) = (device.upload(&x), device.upload(&precision));
+    let part = Part { count: rows.count, first_segment: 0, segments: 4, queries: 4 };
+    let low = coded.bound(device, part, 0);
+    let (few, weights) = (device.empty::<i32>(16), device.empty::<f64>(16 * 32));
+    let empty = Record { distance: 0.0, rest: 0.0, slope: 0.0, row: 0, error: 0.0 };
+    let records = device.upload(&[empty; 16]);
+    let squares = &coded.queries.squares;
+    let parameters =
+        with![rows, part, &x_there, &there, NO_WEIGHT, squares, coded.radius, &low, &few, &weights, &records];
+    device.launch("near", "mnemo_near", [4, 4, 1], parameters);
+    let (few, records) = (device.download(&few), device.download(&records));
+    assert!(few[0] >= 1 && few[4] >= 1, "{few:?}: of the first segment few rows are near");
+    for (q, expected) in [-1, -2, -2, -2].into_iter().enumerate() {
+        assert_eq!(few[4 * q + 1..4 * q + 4], [expected; 3], "query {q}");
+        for record in &records[4 * q + 1..4 * q + 4] {
+            assert_near(&[record.error], &[errors[q]], 1e-12, 0.0, "E");
+        }
+    }
+    // And what all segments together say of it.
+    let question = Question { data: &data, x: &x[..2 * DIM], precision: &precision[..2], tangent: None };
+    assert_near(&by_kernels(Build::Small, Way::near(0, 3), &question).of_products, &[0.9e-8, 0.0], 1e-12, 0.0, "h E");
+}
+
+#[test]
+fn an_offset_shorter_than_the_data_keeps_its_digits() {
+    // x on a row that has all weight but 1e-7 of it: what is left of the mean less x is as short.
+    const DIM: usize = 130;
+    let data = Data::new(&normals(80, 100 * DIM), DIM, Dtype::F64, 1.0, 0.0);
+    let mut x = data.row(0).to_vec();
+    x.extend(data.row(40).iter().map(|v| v + 1e-6));
+    let precision = [0.2, 0.2];
+    let question = Question { data: &data, x: &x, precision: &precision, tangent: None };
+    let answer = by_kernels(Build::Small, Way::near(0, 1), &question);
+    for b in 0..2 {
+        let x = &x[b * DIM..(b + 1) * DIM];
+        let best = data.squared_distances(x).into_iter().fold(f64::INFINITY, f64::min);
+        let weights: Vec<f64> = data.squared_distances(x).iter().map(|d| (-0.1 * (d - best)).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let of = |j: usize| (0..100).map(|n| weights[n] * (data.row(n)[j] - x[j])).sum::<f64>() / total;
+        let offset: Vec<f64> = (0..DIM).map(of).collect();
+        let length = offset.iter().map(|v| v * v).sum::<f64>().sqrt();
+        assert!(length < 1e-4, "{length:e}: nothing is lost here");
+        assert_near(&answer.offset[b * DIM..(b + 1) * DIM], &offset, 0.0, 1e-11 * length, "offset");
     }
 }
