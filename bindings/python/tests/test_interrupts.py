@@ -13,6 +13,8 @@ PROGRAM = """
 import os, signal, threading, time
 import numpy as np, mnemo
 
+# Who starts tests in the background may have it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 rng = np.random.default_rng(0)
 edm = mnemo.Process.ve_power(2, 1, 80)
 data = mnemo.Dataset(rng.normal(size=(4000, 50)))
