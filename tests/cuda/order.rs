@@ -11,14 +11,14 @@ const ORDERS: [&str; 5] = ["late", "queued", "reversed", "random:1", "random:2"]
 const BLOCKS: [&str; 2] = ["reverse", "shuffled:5"];
 
 /// Calls on two streams by turns, all of them under way at once, and calls of the host's tensors among them.
-fn results(driver: &'static Driver, dim: usize) -> Vec<u64> {
+fn results(driver: &'static Driver, (count, dim): (usize, usize)) -> Vec<u64> {
     const BATCH: usize = 3;
     let streams = [driver.stream(), driver.stream()];
     let start = Rng(99).numbers(BATCH * dim);
     let rooms = || [(); 2].map(|()| Room::of(driver, &start));
     let (x, score, denoised, state) = (rooms(), rooms(), rooms(), rooms());
     // Last, so that nothing of the test's waits for the rows.
-    let scene = Scene::new(&CUDA, 40, dim).unwrap();
+    let scene = Scene::new(&CUDA, count, dim).unwrap();
     let mut found = Vec::new();
     for round in 0..2 {
         for (i, &stream) in streams.iter().enumerate() {
@@ -49,12 +49,12 @@ fn results(driver: &'static Driver, dim: usize) -> Vec<u64> {
 fn of_work() {
     for order in ORDERS {
         alone(&[("STANDIN_ORDER", order)], |driver| {
-            for dim in [3, 17] {
+            for shape in [(40, 3), (40, 17), (520, 130)] {
                 driver.begin();
-                let found = results(driver, dim);
+                let found = results(driver, shape);
                 driver.begin();
                 driver.set("STANDIN_ORDER", "immediate");
-                assert!(found == results(driver, dim), "dimension {dim}");
+                assert!(found == results(driver, shape), "{shape:?}");
             }
         });
         if crate::process::is_child() {
@@ -67,12 +67,12 @@ fn of_work() {
 fn of_blocks() {
     for blocks in BLOCKS {
         alone(&[("STANDIN_BLOCKS", blocks)], |driver| {
-            for dim in [3, 17] {
+            for shape in [(40, 3), (40, 17), (520, 130)] {
                 driver.begin();
-                let found = results(driver, dim);
+                let found = results(driver, shape);
                 driver.begin();
                 driver.set("STANDIN_BLOCKS", "forward");
-                assert!(found == results(driver, dim), "dimension {dim}");
+                assert!(found == results(driver, shape), "{shape:?}");
             }
         });
         if crate::process::is_child() {

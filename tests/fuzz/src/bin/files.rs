@@ -140,13 +140,26 @@ unsafe fn check(dataset: *mut mnemo_dataset, limited: bool, with_labels: bool) {
         assert_eq!(info.labels > 0, with_labels);
         assert!(info.labels <= info.rows);
         let index = Tensor::integers(&[info.rows - 1, 0]);
-        let out = Tensor::good(&mut Input::new(&[]), 2, info.dim.min(256), MNEMO_F64, Fill::Canary);
-        let status = call(GATHER, |err| mnemo_dataset_gather(dataset, index.ptr(), out.ptr(), err));
-        assert_eq!(status, if info.dim <= 256 { MNEMO_OK } else { MNEMO_E_SHAPE });
-        out.check_output(status);
-        if status == MNEMO_OK {
-            let values = (0..2).flat_map(|i| (0..info.dim as usize).map(move |j| (i, j))).map(|(i, j)| out.get(i, j));
-            assert!(values.into_iter().all(|v| (info.min..=info.max).contains(&v)));
+        // The values of a file may be any, those of a canary too: every element is written where what was there before does not
+        // show.
+        let [out, other] = [Fill::Canary, Fill::Values]
+            .map(|fill| Tensor::good(&mut Input::new(&[]), 2, info.dim.min(256), MNEMO_F64, fill));
+        for out in [&out, &other] {
+            let status = call(GATHER, |err| mnemo_dataset_gather(dataset, index.ptr(), out.ptr(), err));
+            assert_eq!(status, if info.dim <= 256 { MNEMO_OK } else { MNEMO_E_SHAPE });
+            if status == MNEMO_OK {
+                out.check_gaps();
+                for (i, j) in (0..2).flat_map(|i| (0..info.dim as usize).map(move |j| (i, j))) {
+                    assert!((info.min..=info.max).contains(&out.get(i, j)));
+                }
+            } else {
+                out.check_unchanged();
+            }
+        }
+        if info.dim <= 256 {
+            for (i, j) in (0..2).flat_map(|i| (0..info.dim as usize).map(move |j| (i, j))) {
+                assert_eq!(out.get(i, j).to_bits(), other.get(i, j).to_bits(), "element {i}, {j} was not written");
+            }
         }
         let beyond = Tensor::integers(&[info.rows, -1]);
         let status = call(GATHER, |err| mnemo_dataset_gather(dataset, beyond.ptr(), out.ptr(), err));
