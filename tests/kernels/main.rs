@@ -10,6 +10,7 @@ mod device;
 mod elementwise;
 mod empirical;
 mod measure;
+mod near;
 mod nearest;
 mod noise;
 mod nvrtc;
