@@ -7,8 +7,8 @@ constexpr float LARGEST = 3.4028234663852886e38f;
 constexpr double WIDER = 1.0 + 1e-10;
 
 // How far a squared distance by products (products.cu) is from its own, at most: with a = |x'|, R the largest |y'| and u = 2^-53,
-// the products are off by (d + 3) u a R, the squares by (d + 4) u (a^2 + R^2), and their sum by 3 u (a + R)^2; all of it twice, for
-// what tensor cores round.
+// the products are off by (d + 3) u a R, the squares by (d + 4) u (a^2 + R^2), their sum by 3 u (a + R)^2, and x' and y' make 2 u
+// (a + R)^2 of it; all of that twice, for what tensor cores round.
 __device__ inline double error_of_products(int dim, double query_squared, double radius) {
     const double far = sqrt(query_squared) + radius;
     return 2.0 * (dim + 12.0) * 1.1102230246251565e-16 * far * far;

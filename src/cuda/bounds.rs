@@ -12,7 +12,7 @@ use crate::error::Result;
 
 /// Of fewer numbers other kernels make distances and sums at once; products of more might not fit 32 bits.
 const DIMS: std::ops::RangeInclusive<usize> = 129..=1 << 16;
-/// Fewer rows are measured as soon.
+/// Of fewer rows all are measured: that is little work.
 const LEAST_ROWS: usize = 512;
 /// Codes of a row are padded to so many bytes (`DEPTH` of kernels/bounds.cu).
 const DEPTH: usize = 64;

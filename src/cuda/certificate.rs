@@ -71,3 +71,33 @@ impl Certificate<'_> {
         SLACK * (of_weights + of_chain)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Certificate;
+    use crate::cpu::Cpu;
+    use crate::cuda::empirical::Record;
+    use crate::dataset::{Dataset, Decoding};
+    use crate::tensor::View;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_products_and_tolerance_make_is_counted() {
+        let numbers = [0.0, 2.0];
+        let engine = Arc::new(Cpu::new(1, None).unwrap());
+        let data = Dataset::copy(engine, View::new(&numbers[..], 2, 1), None, Decoding::default()).unwrap();
+        let of = |error: f64, left_out: f64| {
+            let sums = Record { distance: 1.0, rest: 0.5, slope: 0.2, row: 0, error };
+            let it = Certificate { rows: data.rows(), dim: 1, precision: 4.0, x_error: 0.0, left_out, sums };
+            (it.of_log_sum(), it.of_mean())
+        };
+        // h is 2, and the farthest row 1 from the mean; sums over rows make 538 roundings, which the mean counts six times.
+        let ((log_sum, mean), (by_products, mean_by_products), (left, mean_left)) =
+            (of(0.0, 0.0), of(1e-9, 0.0), of(0.0, 1e-6));
+        assert!(log_sum < 1e-13 && mean < 4e-13, "{log_sum:e}, {mean:e}");
+        assert!((2e-9..2.1e-9).contains(&by_products), "{by_products:e}");
+        assert!((8e-9..8.1e-9).contains(&mean_by_products), "2 radii and twice the exponents': {mean_by_products:e}");
+        assert!((1e-6..1.01e-6).contains(&left), "{left:e}");
+        assert!((2e-6..2.01e-6).contains(&mean_left), "{mean_left:e}");
+    }
+}

@@ -166,9 +166,7 @@ impl<'a, 's> Sums<'a, 's> {
             running: session.room::<Record>(queries, "sums over rows")?,
             scales: room(2 * queries * at_a_time)?,
             partial: room(queries * at_a_time * dim)?,
-            near: bounds
-                .map(|bounds| Near::new(session, (rows, bounds), (x, queries, dim), at_a_time, cut))
-                .transpose()?,
+            near: bounds.map(|bounds| Near::new(session, (rows, bounds), (x, queries), at_a_time, cut)).transpose()?,
         })
     }
 

@@ -19,7 +19,6 @@ pub struct Near<'a, 's> {
     rows: &'a Taken,
     x: u64,
     queries: Queries<'a>,
-    dim: usize,
     /// Rows of which h (|y - x|² - best) is above this are left out.
     cut: f64,
     /// Bounds of distances, then which rows are near: `[queries, segments, SEGMENT]`.
@@ -32,18 +31,19 @@ impl<'a, 's> Near<'a, 's> {
     /// Of buffers, for each query and segment.
     pub const BYTES: usize = SEGMENT * size_of::<f32>() + size_of::<i32>();
 
-    /// x `[queries, dim]`, for parts of `segments` segments at most.
+    /// x `[queries, dim of the rows]`, for parts of `segments` segments at most.
     pub fn new(
         session: &'a Session<'s>,
         (rows, bounds): (&'a Taken, &'a Bounds),
-        (x, queries, dim): (u64, usize, usize),
+        (x, queries): (u64, usize),
         segments: usize,
         cut: f64,
     ) -> Result<Self> {
         let what = "bounds of distances";
         let low = session.room::<f32>(queries * segments * SEGMENT, what)?;
         let few = session.room::<i32>(queries * segments, what)?;
-        Ok(Self { session, rows, x, queries: bounds.of_queries(session, x, queries, dim)?, dim, cut, low, few })
+        let queries = bounds.of_queries(session, x, queries, rows.raw.dim as usize)?;
+        Ok(Self { session, rows, x, queries, cut, low, few })
     }
 
     /// For the kernels that do the rest.
@@ -78,12 +78,12 @@ impl<'a, 's> Near<'a, 's> {
     /// partial ← Σ w (y - shift) of the segments that are not left to differences.
     pub fn accumulate(&self, part: Part, weights: &Block, records: &Block, shift: u64, partial: &Block) -> Result<()> {
         let (session, raw) = (self.session, self.rows.raw);
-        let (queries, segments) = (part.queries as usize, part.segments as usize);
+        let (dim, queries, segments) = (raw.dim as usize, part.queries as usize, part.segments as usize);
         let (low, few, centre) = (self.low.address(), self.few.address(), self.queries.centre());
         let (weights, records, to) = (weights.address(), records.address(), partial.address());
-        let grid = [self.dim.div_ceil(THREADS as usize), queries, segments];
+        let grid = [dim.div_ceil(THREADS as usize), queries, segments];
         launch!(session, "accumulate_near", grid, raw, part, low, few, weights, shift, to)?;
-        let grid = [self.dim.div_ceil(COLUMNS), queries.div_ceil(QUERIES), segments];
+        let grid = [dim.div_ceil(COLUMNS), queries.div_ceil(QUERIES), segments];
         launch!(session, "accumulate_products", grid, raw, part, centre, few, weights, records, shift, to)
     }
 }
